@@ -1,0 +1,700 @@
+"""
+Every failure that popfetchd can tell, and what an operator should do about it.
+
+Rules of this file:
+
+- An error says whose *fault* it is, how *durable* it is, its *reason* (one word of
+  a closed set: a metric label and an exit code) and a *hint*, the sentence to act on.
+- An error holds fields and builds its sentence itself; nobody parses a sentence.
+- Sentences carry server text only through `quote`, so that nothing a server sends
+  can write to a terminal or a log line of its choice (P4). No sentence ever carries
+  a secret.
+- Foreign exceptions are translated once, at the edge where they arise.
+
+The tree::
+
+    PopfetchdError
+    ├── ConfigurationError          configuration   the operator wrote what cannot work
+    ├── SecretUnavailable           secret          a password could not be read
+    ├── Interrupted                 interrupted     we were told to stop
+    ├── LocalProtocolError          internal        we asked for what the state forbids
+    ├── NetworkError
+    │   ├── NameNotResolved         dns
+    │   ├── ConnectFailed           connect
+    │   ├── TimedOut                timeout
+    │   └── Disconnected            disconnected
+    ├── TlsError
+    │   ├── TlsFailed               tls             handshake, version, cipher
+    │   ├── StlsUnavailable         tls             STLS missing or refused
+    │   ├── StlsInjected            tls             octets behind the +OK to STLS
+    │   └── CertificateRefused      certificate
+    ├── RemoteError                                 the server said or did it
+    │   ├── ProtocolViolation       protocol        nonsense
+    │   ├── LimitExceeded           limit           more than we take from any peer
+    │   ├── CommandRefused          protocol        -ERR without a code we know
+    │   ├── AuthenticationRefused   auth
+    │   ├── NoMechanism             auth            nothing that both sides may use
+    │   ├── InUse                   in_use          [IN-USE]
+    │   ├── LoginDelayed            login_delay     [LOGIN-DELAY]
+    │   ├── SystemTemporary         sys_temp        [SYS/TEMP]
+    │   └── SystemPermanent         sys_perm        [SYS/PERM]
+    ├── ArchiveError                archive
+    │   ├── DiskFull                disk_full
+    │   ├── NotProved               archive         what was read back is not what was written
+    │   └── UnsafeArchive           archive         a place where we will not write
+    └── LedgerError                 ledger
+        └── LedgerBehind            ledger          older than its archive
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """
+    Why a visit failed: the label of `popfetchd_poll_failures_total`.
+    """
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    TLS = "tls"
+    CERTIFICATE = "certificate"
+    DISCONNECTED = "disconnected"
+    PROTOCOL = "protocol"
+    LIMIT = "limit"
+    AUTH = "auth"
+    IN_USE = "in_use"
+    LOGIN_DELAY = "login_delay"
+    SYS_TEMP = "sys_temp"
+    SYS_PERM = "sys_perm"
+    SECRET = "secret"  # noqa: S105 -- the name of a reason, not a secret
+    CONFIGURATION = "configuration"
+    ARCHIVE = "archive"
+    DISK_FULL = "disk_full"
+    LEDGER = "ledger"
+    INTERNAL = "internal"
+    INTERRUPTED = "interrupted"
+
+
+class Fault(StrEnum):
+    """
+    Whose fault a failure is: who has to act.
+    """
+
+    OPERATOR = "operator"
+    NETWORK = "network"
+    SERVER = "server"
+    US = "us"
+
+
+class Durability(StrEnum):
+    """
+    Whether waiting helps.
+    """
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+
+
+LONGEST_QUOTE = 200
+"""Characters of a peer's text that one sentence repeats: enough to recognise it."""
+
+
+def quote(text: str | bytes) -> str:
+    """
+    Return what a peer sent as printable ASCII between quotes, shortened.
+
+    Everything else (ESC, CR, NUL, C1 controls, bidi marks) is written as an escape.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    shown = text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
+    printable = shown.encode("ascii", "backslashreplace").decode("ascii")
+    escaped = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in printable)
+    return f"'{escaped}'"
+
+
+class PopfetchdError(Exception):
+    """
+    The root. Never raised itself.
+    """
+
+    reason: ClassVar[Reason] = Reason.INTERNAL
+    fault: ClassVar[Fault] = Fault.US
+    durability: ClassVar[Durability] = Durability.TRANSIENT
+
+    @property
+    def hint(self) -> str:
+        """
+        What the operator can do, one sentence.
+        """
+        return "please report this: it is a fault of popfetchd"
+
+
+# -- the operator ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """
+    One mistake in a configuration, with the place where it stands.
+
+    *line* and *column* count from 1; 0 means that the file as a whole is meant.
+    """
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.text}"
+
+
+class ConfigurationError(PopfetchdError):
+    """
+    The configuration cannot work. Holds every mistake found, not only the first.
+    """
+
+    reason = Reason.CONFIGURATION
+    fault = Fault.OPERATOR
+    durability = Durability.PERMANENT
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        super().__init__(mistakes)
+        self.mistakes = mistakes
+
+    def __str__(self) -> str:
+        return "\n".join(str(mistake) for mistake in self.mistakes)
+
+    @property
+    def hint(self) -> str:
+        return "correct the file; `popfetchd config check` tells whether it is right"
+
+
+class SecretUnavailable(PopfetchdError):
+    """
+    A secret could not be read. *source* names where it was sought, never its value.
+    """
+
+    reason = Reason.SECRET
+    fault = Fault.OPERATOR
+    durability = Durability.PERMANENT
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(source, problem)
+        self.source = source
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"no secret from {self.source}: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return f"make {self.source} give the secret to the user popfetchd runs as"
+
+
+class Interrupted(PopfetchdError):
+    """
+    The visit was abandoned because the process is to stop.
+    """
+
+    reason = Reason.INTERRUPTED
+    fault = Fault.OPERATOR
+
+    def __str__(self) -> str:
+        return "interrupted"
+
+    @property
+    def hint(self) -> str:
+        return "nothing is lost: the next visit goes on from here"
+
+
+class LocalProtocolError(PopfetchdError):
+    """
+    popfetchd asked for a command that the state of the session forbids.
+    """
+
+    durability = Durability.PERMANENT
+
+    def __init__(self, command: str, state: str) -> None:
+        super().__init__(command, state)
+        self.command = command
+        self.state = state
+
+    def __str__(self) -> str:
+        return f"{self.command} is not allowed in state {self.state}"
+
+
+# -- the network ----------------------------------------------------------------------
+
+
+class NetworkError(PopfetchdError):
+    """
+    The way to the server failed.
+    """
+
+    fault = Fault.NETWORK
+
+    @property
+    def hint(self) -> str:
+        return "popfetchd tries again by itself; if it lasts, look at the network"
+
+
+class NameNotResolved(NetworkError):
+    """
+    The host name has no address.
+    """
+
+    reason = Reason.DNS
+
+    def __init__(self, host: str, problem: str) -> None:
+        super().__init__(host, problem)
+        self.host = host
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.host}: name not resolved: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return f"check the spelling of host '{self.host}' and this machine's DNS"
+
+
+class ConnectFailed(NetworkError):
+    """
+    No address of the host took the connection.
+    """
+
+    reason = Reason.CONNECT
+
+    def __init__(self, host: str, port: int, problem: str) -> None:
+        super().__init__(host, port, problem)
+        self.host = host
+        self.port = port
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}: no connection: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return "check host and port, and that no firewall stands between"
+
+
+class TimedOut(NetworkError):
+    """
+    A step, or the whole visit, took longer than its deadline.
+    """
+
+    reason = Reason.TIMEOUT
+
+    def __init__(self, step: str, seconds: float) -> None:
+        super().__init__(step, seconds)
+        self.step = step
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"no end of {self.step} within {self.seconds:g} s"
+
+    @property
+    def hint(self) -> str:
+        return "the server or the network is slow; `timeout:` and `deadline:` set the limits"
+
+
+class Disconnected(NetworkError):
+    """
+    The connection ended before the step was over.
+    """
+
+    reason = Reason.DISCONNECTED
+
+    def __init__(self, step: str, problem: str) -> None:
+        super().__init__(step, problem)
+        self.step = step
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"connection lost during {self.step}: {self.problem}"
+
+
+# -- TLS ------------------------------------------------------------------------------
+
+
+class TlsError(PopfetchdError):
+    """
+    No channel that credentials may cross.
+    """
+
+    reason = Reason.TLS
+    fault = Fault.SERVER
+    durability = Durability.PERMANENT
+
+
+class TlsFailed(TlsError):
+    """
+    The handshake failed for another cause than the certificate.
+    """
+
+    def __init__(self, host: str, port: int, problem: str) -> None:
+        super().__init__(host, port, problem)
+        self.host = host
+        self.port = port
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}: TLS failed: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return (
+            "port 995 wants `tls: implicit`, port 110 `tls: stls`; "
+            "the server must speak TLS 1.2 or later"
+        )
+
+
+class StlsUnavailable(TlsError):
+    """
+    `tls: stls` was asked for and the server does not offer it, or refused it.
+
+    Someone between us and the server may have taken it away (RFC 2595 section 2.4).
+    """
+
+    def __init__(self, host: str, problem: str) -> None:
+        super().__init__(host, problem)
+        self.host = host
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.host}: STLS is not to be had: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return "no credential was sent; use `tls: implicit` on port 995 if the server has it"
+
+
+class StlsInjected(TlsError):
+    """
+    Octets stood behind the +OK to STLS: an attack, or a server that is broken.
+    """
+
+    def __init__(self, host: str, count: int) -> None:
+        super().__init__(host, count)
+        self.host = host
+        self.count = count
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.count} octets stood behind the +OK to STLS"
+
+    @property
+    def hint(self) -> str:
+        return (
+            "someone may be tampering with the line; no credential was sent; "
+            "prefer `tls: implicit` on port 995"
+        )
+
+
+class CertificateRefused(TlsError):
+    """
+    The certificate is not to be trusted for this host.
+    """
+
+    reason = Reason.CERTIFICATE
+
+    def __init__(self, host: str, problem: str) -> None:
+        super().__init__(host, problem)
+        self.host = host
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.host}: certificate refused: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return (
+            "no credential was sent; `host:` must be a name in the certificate, "
+            "and `ca_file:` names a private authority"
+        )
+
+
+# -- the server -----------------------------------------------------------------------
+
+
+class RemoteError(PopfetchdError):
+    """
+    The server said or did it.
+    """
+
+    reason = Reason.PROTOCOL
+    fault = Fault.SERVER
+
+
+class ProtocolViolation(RemoteError):
+    """
+    What came is no POP3.
+    """
+
+    def __init__(self, step: str, problem: str, octets: bytes = b"") -> None:
+        super().__init__(step, problem, octets)
+        self.step = step
+        self.problem = problem
+        self.octets = octets
+
+    def __str__(self) -> str:
+        seen = f": {quote(self.octets)}" if self.octets else ""
+        return f"{self.step}: {self.problem}{seen}"
+
+    @property
+    def hint(self) -> str:
+        return "is host:port really a POP3 server? nothing was removed"
+
+
+class LimitExceeded(RemoteError):
+    """
+    A peer sent more than popfetchd takes. *limit* is the constant's name.
+    """
+
+    reason = Reason.LIMIT
+
+    def __init__(self, limit: str, allowed: int) -> None:
+        super().__init__(limit, allowed)
+        self.limit = limit
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"the server sent more than {self.limit} allows ({self.allowed})"
+
+    @property
+    def hint(self) -> str:
+        return "the server misbehaves, or a limit is too low for it; nothing was removed"
+
+
+class ServerRefusal(RemoteError):
+    """
+    A reply of -ERR. *command* is its keyword only; *text* what the server gave.
+    """
+
+    def __init__(self, command: str, text: str) -> None:
+        super().__init__(command, text)
+        self.command = command
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"the server refused {self.command}: {quote(self.text)}"
+
+
+class CommandRefused(ServerRefusal):
+    """
+    -ERR without a response code that says more.
+    """
+
+    @property
+    def hint(self) -> str:
+        return "popfetchd tries again by itself; the server's text may tell more"
+
+
+class AuthenticationRefused(ServerRefusal):
+    """
+    User or password were refused ([AUTH], RFC 3206, or -ERR without a code).
+    """
+
+    reason = Reason.AUTH
+    fault = Fault.OPERATOR
+    durability = Durability.PERMANENT
+
+    @property
+    def hint(self) -> str:
+        return (
+            "check user and password; the provider may want POP switched on, "
+            "or a password for this application"
+        )
+
+
+class InUse(ServerRefusal):
+    """
+    Another session holds the maildrop (RFC 2449 section 8.1.1).
+    """
+
+    reason = Reason.IN_USE
+
+    @property
+    def hint(self) -> str:
+        return "another program reads this maildrop, or an old session has not ended yet"
+
+
+class LoginDelayed(ServerRefusal):
+    """
+    We logged in too soon again (RFC 2449 section 8.1.2).
+    """
+
+    reason = Reason.LOGIN_DELAY
+
+    @property
+    def hint(self) -> str:
+        return "make `every:` longer: the server limits how often one may log in"
+
+
+class SystemTemporary(ServerRefusal):
+    """
+    The server is in trouble for now (RFC 3206).
+    """
+
+    reason = Reason.SYS_TEMP
+
+    @property
+    def hint(self) -> str:
+        return "the server is in trouble; popfetchd tries again by itself"
+
+
+class SystemPermanent(ServerRefusal):
+    """
+    The server is in trouble and someone there has to act (RFC 3206).
+    """
+
+    reason = Reason.SYS_PERM
+    durability = Durability.PERMANENT
+
+    @property
+    def hint(self) -> str:
+        return "tell the provider: the maildrop needs a person on the server's side"
+
+
+class NoMechanism(RemoteError):
+    """
+    No way to log in that the configuration allows and the server offers.
+    """
+
+    reason = Reason.AUTH
+    fault = Fault.OPERATOR
+    durability = Durability.PERMANENT
+
+    def __init__(self, wanted: str, problem: str) -> None:
+        super().__init__(wanted, problem)
+        self.wanted = wanted
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"no way to log in with auth: {self.wanted}: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return "no credential was sent; `popfetchd check` shows what the server offers"
+
+
+# -- ourselves ------------------------------------------------------------------------
+
+
+class ArchiveError(PopfetchdError):
+    """
+    A step of the durable write failed.
+
+    *step* is the step's name ("fsync"), *path* the file or folder.
+    """
+
+    reason = Reason.ARCHIVE
+    fault = Fault.OPERATOR
+
+    def __init__(self, step: str, path: str | os.PathLike[str], problem: str) -> None:
+        super().__init__(step, path, problem)
+        self.step = step
+        self.path = os.fspath(path)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.step}: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return "nothing was removed from the server; check the disk and its permissions"
+
+    @classmethod
+    def from_os(
+        cls, step: str, path: str | os.PathLike[str], error: OSError
+    ) -> ArchiveError:
+        """
+        Translate *error*: no space and no quota left are a full disk.
+        """
+        problem = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return DiskFull(step, path, problem)
+        return ArchiveError(step, path, problem)
+
+
+class DiskFull(ArchiveError):
+    """
+    No space, or no quota, is left.
+    """
+
+    reason = Reason.DISK_FULL
+
+    @property
+    def hint(self) -> str:
+        return "make room; nothing was removed from the server, fetching resumes by itself"
+
+
+class NotProved(ArchiveError):
+    """
+    What was read back differs from what was written. The file was condemned.
+    """
+
+    @property
+    def hint(self) -> str:
+        return "the disk returned other octets than it was given: check the hardware"
+
+
+class UnsafeArchive(ArchiveError):
+    """
+    A place where popfetchd will not write: another's folder as root, two devices, …
+    """
+
+    durability = Durability.PERMANENT
+
+    def __init__(
+        self, path: str | os.PathLike[str], problem: str, remedy: str
+    ) -> None:
+        super().__init__("open", path, problem)
+        self.remedy = remedy
+
+    @property
+    def hint(self) -> str:
+        return self.remedy
+
+
+class LedgerError(PopfetchdError):
+    """
+    The ledger cannot be read or written.
+    """
+
+    reason = Reason.LEDGER
+    fault = Fault.OPERATOR
+    durability = Durability.PERMANENT
+
+    def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = os.fspath(path)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return "no maildrop is visited without its ledger; check the file and its disk"
+
+
+class LedgerBehind(LedgerError):
+    """
+    The archive holds numbers that this ledger never gave: it is an older copy.
+    """
+
+    @property
+    def hint(self) -> str:
+        return "put the newest copy of the ledger back: this one would fetch messages twice"

@@ -1,0 +1,598 @@
+"""
+The values that pass between stages: frozen, plain, and typed by what they prove.
+
+Rules of this file:
+
+- No I/O, no clock, no framework. A value is made once and never altered.
+- A *message-number* lives in one session only; it is never stored (RFC 1939 §5).
+- A *unique-id* is a hint (RFC 1939 §7 lets two copies share one); it is the server's
+  octets decoded as latin-1, so that every octet survives.
+- *Octets* count a message as sent: CRLF as two, byte-stuffing removed (RFC 1939 §11).
+- The evidence types `Listed → Spooled → Verified → Recorded → Published → Receipt`
+  make "DELE only after a proved copy" (P1) a matter of types: each is constructed in
+  one home (tests/test_evidence.py holds the list), and `removal` takes receipts only.
+"""
+
+from __future__ import annotations
+
+import math
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, NewType
+
+from popfetchd.errors import PopfetchdError
+
+
+AccountName = NewType("AccountName", str)
+"""An account's configured name, `[a-z0-9][a-z0-9._-]{0,63}`: the key of everything."""
+
+MessageNumber = NewType("MessageNumber", int)
+UniqueId = NewType("UniqueId", str)
+Octets = NewType("Octets", int)
+
+ContentDigest = NewType("ContentDigest", bytes)
+"""SHA-256 (32 octets) of a message's stored form."""
+
+HeaderDigest = NewType("HeaderDigest", bytes)
+"""SHA-256 (32 octets) of the header as sent, up to and without the empty line."""
+
+RowId = NewType("RowId", int)
+"""A ledger row's own id; never given twice."""
+
+LedgerId = NewType("LedgerId", str)
+"""Names one ledger for its whole life, `[0-9a-f]{12}`; part of each file name."""
+
+SessionId = NewType("SessionId", str)
+"""Names one POP3 session, so that a message-number is never used in another."""
+
+
+# -- what the operator wants ----------------------------------------------------------
+
+
+class TlsMode(StrEnum):
+    """
+    When TLS starts: at once (RFC 8314), after STLS (RFC 2595), or never.
+    """
+
+    IMPLICIT = "implicit"
+    STLS = "stls"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPolicy:
+    """
+    How a channel is protected. Equal policies share one TLS context.
+    """
+
+    mode: TlsMode = TlsMode.IMPLICIT
+    ca_file: Path | None = None
+    """A private authority to trust instead of the system's; None: the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """
+    Where a maildrop is served.
+    """
+
+    host: str
+    port: int
+    tls: TlsPolicy
+    timeout: float
+    """Seconds that any one step may take."""
+
+
+class Mechanism(StrEnum):
+    """
+    How to log in. AUTO takes the strongest that the server offers on this channel.
+    """
+
+    AUTO = "auto"
+    USER = "user"
+    PLAIN = "plain"
+    APOP = "apop"
+
+
+class Secret:
+    """
+    A secret that does not print, format, compare by accident or pickle.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """
+        Return the secret itself, for the wire only.
+        """
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        message = "a secret is not to be pickled"
+        raise TypeError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class InlineSecret:
+    """
+    Written in the configuration itself.
+    """
+
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """
+    The content of a file, without one final line end.
+    """
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVariable:
+    """
+    The value of an environment variable.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretCommand:
+    """
+    The first line that a command prints. *argv* goes to no shell.
+    """
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretCredential:
+    """
+    A file below $CREDENTIALS_DIRECTORY (systemd), else below /run/secrets.
+    """
+
+    name: str
+
+
+SecretSource = (
+    InlineSecret | SecretFile | SecretVariable | SecretCommand | SecretCredential
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """
+    Who logs in, and how.
+    """
+
+    user: str
+    secret: SecretSource
+    mechanism: Mechanism = Mechanism.AUTO
+
+
+class ArchiveFormat(StrEnum):
+    """
+    The formats an archive may have.
+    """
+
+    MAILDIR = "maildir"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """
+    Where an account's messages are archived; *path* is absolute, templates resolved.
+    """
+
+    format: ArchiveFormat
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """
+    A visit each *seconds*, each up to *jitter* seconds late.
+    """
+
+    seconds: float
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """
+    Visits as a crontab line says (0 and 7 are Sunday), in an IANA time zone.
+    """
+
+    expression: str
+    timezone: str
+
+
+Schedule = Every | Cron
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """
+    One maildrop, and what is to become of its messages.
+    """
+
+    name: AccountName
+    server: Server
+    login: Login
+    destination: Destination
+    schedule: Schedule
+    delete_after: float | None = None
+    """Seconds after archiving; 0.0: once verified; None: never."""
+    max_message_size: Octets | None = None
+    deadline: float = 1800.0
+    """Seconds that a whole visit may take."""
+
+
+# -- what the server shows ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DropListing:
+    """
+    The answer to STAT: messages in the maildrop and their octets, as claimed.
+    """
+
+    messages: int
+    octets: Octets
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """
+    Evidence 1: a message that stands in this session's listing.
+
+    *octets* is the server's claim, None where it listed none. *times* is how often the
+    unique-id stands in the listing: more than once, and it says nothing.
+    """
+
+    session: SessionId
+    number: MessageNumber
+    unique_id: UniqueId | None
+    octets: Octets | None
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Listing:
+    """
+    A maildrop's scan listing and unique-id listing, taken together.
+
+    *unique_ids* is empty where the server has no UIDL; a number may stand in one of
+    the two only. Nothing is made per message until it is asked for.
+    """
+
+    session: SessionId
+    octets: Mapping[MessageNumber, Octets]
+    unique_ids: Mapping[MessageNumber, UniqueId]
+
+    @cached_property
+    def times(self) -> Counter[UniqueId]:
+        """
+        How often each unique-id stands in the listing.
+        """
+        return Counter(self.unique_ids.values())
+
+    @cached_property
+    def numbers(self) -> tuple[MessageNumber, ...]:
+        """
+        Every message-number that either listing gives, ascending.
+        """
+        return tuple(sorted(self.octets.keys() | self.unique_ids.keys()))
+
+    @property
+    def drop(self) -> DropListing:
+        """
+        The whole as STAT would say it.
+        """
+        return DropListing(len(self.numbers), Octets(sum(self.octets.values())))
+
+    def listed(self, number: MessageNumber) -> Listed:
+        """
+        Return the evidence that message *number* stands in this listing.
+        """
+        unique_id = self.unique_ids.get(number)
+        return Listed(
+            self.session,
+            number,
+            unique_id,
+            self.octets.get(number),
+            1 if unique_id is None else self.times[unique_id],
+        )
+
+
+# -- what a message is, and where its copy stands -------------------------------------
+
+
+class StoredForm(StrEnum):
+    """
+    What was done to a message's octets for storage; recorded, hence reversible.
+
+    LF: each CRLF became LF (the message holds no other CR or LF). EXACT: unchanged.
+    """
+
+    LF = "lf"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """
+    What a message is, apart from its place in a maildrop or an archive.
+    """
+
+    octets: Octets
+    """As received."""
+    stored: Octets
+    """Of the stored form: the size of the file."""
+    form: StoredForm
+    header: HeaderDigest
+    content: ContentDigest
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """
+    Where the archived copy stands.
+
+    *base* is the unique name without its size; the spool file bears it. *name* is the
+    final name, without the flags that a mail reader adds.
+    """
+
+    format: ArchiveFormat
+    directory: Path
+    base: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """
+    Evidence 2: the complete octets were received and written to a spool file.
+    """
+
+    listed: Listed
+    number: int
+    """The ledger's sequence number, part of the name."""
+    copy: Copy
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """
+    Evidence 3: fsynced, read back from the file, and found equal by digest.
+    """
+
+    spooled: Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """
+    Evidence 4: the ledger has durably recorded what is about to be published.
+    """
+
+    row: RowId
+    copy: Copy
+    content: ContentDigest
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """
+    Evidence 5: the copy stands in the archive under its final name, durably.
+    """
+
+    recorded: Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """
+    Evidence 6: the ledger has durably committed `published`.
+    """
+
+    row: RowId
+    unique_id: UniqueId | None
+    octets: Octets | None
+    """As last listed."""
+    header: HeaderDigest
+    content: ContentDigest
+
+
+class Known(NamedTuple):
+    """
+    A published row, as much of it as selection needs.
+
+    *accounted*: the last complete listing had it. *doubtful*: its unique-id was seen
+    twice, or vanished and came back, and says nothing any more. *marked*: a DELE was
+    sent for it and no +OK to QUIT came.
+    """
+
+    row: RowId
+    unique_id: UniqueId | None
+    octets: Octets | None
+    archived_at: float
+    accounted: bool
+    doubtful: bool
+    marked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """
+    How often a message failed to be retrieved, and when last (seconds since 1970).
+    """
+
+    visits: int
+    last: float
+
+
+# -- what a visit reports -------------------------------------------------------------
+
+
+class Stage(StrEnum):
+    """
+    The steps of a visit, in order (docs/flow.md).
+    """
+
+    SETTLE = "settle"
+    CONNECT = "connect"
+    LOGIN = "login"
+    LIST = "list"
+    RETRIEVE = "retrieve"
+    ARCHIVE = "archive"
+    REMOVE = "remove"
+
+
+class Outcome(StrEnum):
+    """
+    How a visit ended: PARTIAL is a visit that archived, and yet left something undone.
+    """
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    FAILURE = "failure"
+
+
+class Skip(StrEnum):
+    """
+    Why a message was left where it is.
+    """
+
+    TOO_LARGE = "too_large"
+    QUARANTINED = "quarantined"
+    CAPPED = "capped"
+    FAILED = "failed"
+
+
+class Unproven(StrEnum):
+    """
+    Why a removal that was due was refused (3.3 of the design, docs/flow.md).
+    """
+
+    PAUSED = "paused"
+    MISMATCH = "mismatch"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """
+    What the channel to the server is made of.
+    """
+
+    address: str
+    tls_version: str | None = None
+    cipher: str | None = None
+    certificate_expiry: float | None = None
+    """Seconds since 1970; None without TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollReport:
+    """
+    What one visit did. There is always one, also when a step failed.
+
+    Times are seconds since 1970; *stages* holds seconds spent. *failure* is what ended
+    the visit early. *waiting* counts messages listed and not yet archived.
+    """
+
+    account: AccountName
+    started: float
+    ended: float
+    failure: PopfetchdError | None = None
+    stages: Mapping[Stage, float] = field(default_factory=dict)
+    drop: DropListing | None = None
+    archived: int = 0
+    archived_octets: int = 0
+    matched: int = 0
+    """Retrieved, and found to be archived already."""
+    removed: int = 0
+    skipped: Mapping[Skip, int] = field(default_factory=dict)
+    unproven: Mapping[Unproven, int] = field(default_factory=dict)
+    waiting: int = 0
+    quarantined: int = 0
+    removals_paused: bool = False
+    reset: bool = False
+    settled: int = 0
+    """Messages that an earlier, interrupted visit had left open and this one closed."""
+    lost_spools: int = 0
+    """Rows whose copy was not found: those messages are fetched anew."""
+    failed_messages: tuple[str, ...] = ()
+    """One sentence for each message that failed alone."""
+    login_delay: float | None = None
+    """Seconds between logins that the server asks for (RFC 2449 §6.6)."""
+    channel: Channel | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """
+        Tell how it ended.
+        """
+        if self.failure is None and not self.failed_messages:
+            return Outcome.SUCCESS
+        worked = self.archived or self.removed or self.failure is None
+        return Outcome.PARTIAL if worked else Outcome.FAILURE
+
+    @property
+    def duration(self) -> float:
+        """
+        Seconds from start to end.
+        """
+        return self.ended - self.started
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """
+    What is remembered of an account between visits, also over a restart.
+
+    Times are seconds since 1970; 0.0 means never. *reason*, *error* and *hint* tell the
+    last failure; empty while all is well.
+    """
+
+    last_poll: float = 0.0
+    last_success: float = 0.0
+    next_poll: float = 0.0
+    consecutive_failures: int = 0
+    reason: str = ""
+    error: str = ""
+    hint: str = ""
+    archived: int = 0
+    """Messages archived over the account's life."""
+    maildrop_messages: int = 0
+    maildrop_octets: int = 0
+    waiting: int = 0
+    quarantined: int = 0
+    removals_paused: bool = False
+    certificate_expiry: float = 0.0
+    last_login: float = 0.0
+    login_delay: float = 0.0
+    """Seconds between logins that the server asked for at the last visit."""
+
+
+NEVER = math.inf
+"""A time that does not come: the next visit of an account that has none."""
