@@ -474,7 +474,9 @@ class LimitExceeded(RemoteError):
 
     @property
     def hint(self) -> str:
-        return "the server misbehaves, or a limit is too low for it; nothing was removed"
+        return (
+            "the server misbehaves, or a limit is too low for it; nothing was removed"
+        )
 
 
 class ServerRefusal(RemoteError):
@@ -527,7 +529,9 @@ class InUse(ServerRefusal):
 
     @property
     def hint(self) -> str:
-        return "another program reads this maildrop, or an old session has not ended yet"
+        return (
+            "another program reads this maildrop, or an old session has not ended yet"
+        )
 
 
 class LoginDelayed(ServerRefusal):
@@ -637,7 +641,9 @@ class DiskFull(ArchiveError):
 
     @property
     def hint(self) -> str:
-        return "make room; nothing was removed from the server, fetching resumes by itself"
+        return (
+            "make room; nothing was removed from the server, fetching resumes by itself"
+        )
 
 
 class NotProved(ArchiveError):
@@ -657,9 +663,7 @@ class UnsafeArchive(ArchiveError):
 
     durability = Durability.PERMANENT
 
-    def __init__(
-        self, path: str | os.PathLike[str], problem: str, remedy: str
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], problem: str, remedy: str) -> None:
         super().__init__("open", path, problem)
         self.remedy = remedy
 
