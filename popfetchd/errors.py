@@ -17,6 +17,8 @@ The tree::
     ├── ConfigurationError          configuration   the operator wrote what cannot work
     ├── SecretUnavailable           secret          a password could not be read
     ├── Interrupted                 interrupted     we were told to stop
+    ├── AccountLocked               in_use          another popfetchd visits it
+    ├── TooSoon                     login_delay     the server's floor between logins
     ├── LocalProtocolError          internal        we asked for what the state forbids
     ├── NetworkError
     │   ├── NameNotResolved         dns
@@ -216,6 +218,46 @@ class Interrupted(PopfetchdError):
     @property
     def hint(self) -> str:
         return "nothing is lost: the next visit goes on from here"
+
+
+class AccountLocked(PopfetchdError):
+    """
+    Another process of popfetchd is visiting this account.
+    """
+
+    reason = Reason.IN_USE
+    fault = Fault.OPERATOR
+
+    def __init__(self, account: str) -> None:
+        super().__init__(account)
+        self.account = account
+
+    def __str__(self) -> str:
+        return f"account '{self.account}' is being visited by another popfetchd"
+
+    @property
+    def hint(self) -> str:
+        return "wait for that visit to end; nothing is lost"
+
+
+class TooSoon(PopfetchdError):
+    """
+    The server asked for a longer time between logins than has passed (RFC 2449 §6.6).
+    """
+
+    reason = Reason.LOGIN_DELAY
+    fault = Fault.OPERATOR
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"the server wants {self.seconds:.0f} s more before the next login"
+
+    @property
+    def hint(self) -> str:
+        return "make `every:` longer than the server's LOGIN-DELAY"
 
 
 class LocalProtocolError(PopfetchdError):

@@ -420,6 +420,8 @@ class Receipt:
     """As last listed."""
     header: HeaderDigest
     content: ContentDigest
+    archived_at: float
+    """Seconds since 1970, when the copy was published."""
 
 
 class Known(NamedTuple):
@@ -543,6 +545,8 @@ class PollReport:
     """Rows whose copy was not found: those messages are fetched anew."""
     failed_messages: tuple[str, ...] = ()
     """One sentence for each message that failed alone."""
+    logged_in: float | None = None
+    """When the last login of this visit was tried."""
     login_delay: float | None = None
     """Seconds between logins that the server asks for (RFC 2449 §6.6)."""
     channel: Channel | None = None
