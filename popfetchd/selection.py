@@ -1,0 +1,204 @@
+"""
+What to do with a maildrop: listing + ledger + policy + now → wanted, removable, skipped.
+
+Rules of this file:
+
+- Pure. It reads no clock and no disk; each decision is a function of its arguments.
+- A unique-id is a hint (RFC 1939 §7). It is good enough to leave a message alone; it is
+  never enough to remove one. What the hint cannot decide is retrieved, and matched by
+  content when it is recorded.
+- A hint counts only while nothing speaks against it: the unique-id stands once in the
+  listing, one row bears it, that row was in the last listing, the octets are as then.
+- Each message that is left out is counted under a reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from popfetchd.values import (
+    Account,
+    Failure,
+    Known,
+    Listed,
+    Listing,
+    MessageNumber,
+    RowId,
+    Skip,
+    UniqueId,
+)
+
+
+ROUND_MESSAGES = 5_000
+"""Messages retrieved in one session, so that removals are committed now and then."""
+
+ROUND_OCTETS = 2 * 1024**3
+"""Octets retrieved in one session, for the same reason."""
+
+QUARANTINE_VISITS = 3
+"""Visits in which a message may fail before it is left alone."""
+
+QUARANTINE_SECONDS = 86_400.0
+"""How long it is left alone before it is tried again: a day."""
+
+RESET_LEAST = 10
+"""Fewer vanished messages than this may be somebody tidying up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """
+    A message whose time has come, and the row that its unique-id hints at.
+    """
+
+    listed: Listed
+    row: RowId
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """
+    What one session is to do.
+
+    *wanted* is to be retrieved: messages that are new, or that nothing but their
+    content can tell. *accounted* are the rows that the listing shows to be still there;
+    every other row counts as vanished until a retrieved message proves to be it.
+    """
+
+    wanted: tuple[Listed, ...]
+    removable: tuple[Removable, ...]
+    accounted: frozenset[RowId]
+    duplicated: frozenset[UniqueId]
+    skipped: Mapping[Skip, int]
+    reset: bool
+
+    @property
+    def capped(self) -> bool:
+        """
+        Whether more is wanted than one session takes.
+        """
+        return Skip.CAPPED in self.skipped
+
+
+def select(
+    listing: Listing,
+    known: Sequence[Known],
+    failures: Mapping[UniqueId, Failure],
+    account: Account,
+    now: float,
+) -> Selection:
+    """
+    Decide what a session is to do with the messages of *listing*.
+    """
+    rows = _by_unique_id(known)
+    unsettled: list[Listed] = []
+    removable: list[Removable] = []
+    accounted: set[RowId] = set()
+    for copies in _sharing_a_unique_id(listing):
+        bearers = rows.get(copies[0].unique_id, [])
+        if not _hinted(copies, bearers):
+            unsettled += copies
+        elif not _due(bearers, account, now):
+            accounted.update(row.row for row in bearers)
+        elif len(copies) == 1 and not bearers[0].doubtful:
+            accounted.add(bearers[0].row)
+            removable.append(Removable(copies[0], bearers[0].row))
+        else:  # due, and only its content can tell which it is
+            unsettled += copies
+    wanted, skipped = _within_bounds(unsettled, failures, account, now)
+    return Selection(
+        wanted=wanted,
+        removable=tuple(removable),
+        accounted=frozenset(accounted),
+        duplicated=frozenset(uid for uid, n in listing.times.items() if n > 1),
+        skipped=skipped,
+        reset=_is_reset(listing, known, wanted),
+    )
+
+
+def _by_unique_id(known: Iterable[Known]) -> dict[UniqueId | None, list[Known]]:
+    rows: defaultdict[UniqueId | None, list[Known]] = defaultdict(list)
+    for row in known:
+        if row.unique_id is not None:
+            rows[row.unique_id].append(row)
+    return rows
+
+
+def _sharing_a_unique_id(listing: Listing) -> Iterable[list[Listed]]:
+    # Most often lists of one; a message without a unique-id stands alone.
+    groups: defaultdict[UniqueId | MessageNumber, list[Listed]] = defaultdict(list)
+    for listed in map(listing.listed, listing.numbers):
+        groups[listed.unique_id or listed.number].append(listed)
+    return groups.values()
+
+
+def _hinted(copies: list[Listed], bearers: list[Known]) -> bool:
+    # As many copies as rows, all of them there at the last listing, sizes as then.
+    return (
+        len(copies) == len(bearers)
+        and all(row.accounted for row in bearers)
+        and Counter(m.octets for m in copies) == Counter(r.octets for r in bearers)
+    )
+
+
+def _due(bearers: list[Known], account: Account, now: float) -> bool:
+    wait = account.delete_after
+    return wait is not None and all(row.archived_at + wait <= now for row in bearers)
+
+
+def _within_bounds(
+    unsettled: list[Listed],
+    failures: Mapping[UniqueId, Failure],
+    account: Account,
+    now: float,
+) -> tuple[tuple[Listed, ...], Counter[Skip]]:
+    wanted: list[Listed] = []
+    skipped: Counter[Skip] = Counter()
+    octets = 0
+    # What failed before comes last, so that it cannot hold up the rest (P3).
+    for listed in sorted(unsettled, key=lambda m: m.unique_id in failures):
+        reason = _reason_to_skip(listed, failures, account, now)
+        if reason is None and (len(wanted) >= ROUND_MESSAGES or octets >= ROUND_OCTETS):
+            reason = Skip.CAPPED
+        if reason is not None:
+            skipped[reason] += 1
+            continue
+        wanted.append(listed)
+        octets += listed.octets or 0
+    return tuple(wanted), skipped
+
+
+def _reason_to_skip(
+    listed: Listed,
+    failures: Mapping[UniqueId, Failure],
+    account: Account,
+    now: float,
+) -> Skip | None:
+    largest = account.max_message_size
+    if largest is not None and listed.octets is not None and listed.octets > largest:
+        return Skip.TOO_LARGE
+    failure = None if listed.unique_id is None else failures.get(listed.unique_id)
+    if failure is not None and is_quarantined(failure, now):
+        return Skip.QUARANTINED
+    return None
+
+
+def is_quarantined(failure: Failure, now: float) -> bool:
+    """
+    Tell whether a message that failed so is to be left alone at *now*.
+    """
+    rests = now - failure.last < QUARANTINE_SECONDS
+    return failure.visits >= QUARANTINE_VISITS and rests
+
+
+def _is_reset(
+    listing: Listing, known: Sequence[Known], wanted: tuple[Listed, ...]
+) -> bool:
+    listed = set(listing.unique_ids.values())
+    before = [row for row in known if row.accounted and row.unique_id is not None]
+    vanished = sum(
+        1 for row in before if row.unique_id not in listed and not row.marked
+    )
+    return bool(wanted) and vanished >= max(RESET_LEAST, len(before) / 2)
