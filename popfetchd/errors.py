@@ -20,6 +20,7 @@ The tree::
     ├── AccountLocked               in_use          another popfetchd visits it
     ├── TooSoon                     login_delay     the server's floor between logins
     ├── LocalProtocolError          internal        we asked for what the state forbids
+    ├── Unexpected                  internal        an exception that nobody foresaw
     ├── NetworkError
     │   ├── NameNotResolved         dns
     │   ├── ConnectFailed           connect
@@ -274,6 +275,20 @@ class LocalProtocolError(PopfetchdError):
 
     def __str__(self) -> str:
         return f"{self.command} is not allowed in state {self.state}"
+
+
+class Unexpected(PopfetchdError):
+    """
+    An exception that nobody foresaw; the cause is chained. It ended one visit only.
+    """
+
+    def __init__(self, kind: str, where: str) -> None:
+        super().__init__(kind, where)
+        self.kind = kind
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"unexpected {self.kind} in {self.where}"
 
 
 # -- the network ----------------------------------------------------------------------
