@@ -1,0 +1,91 @@
+# popfetchd: the one way to do each thing. `make help` lists them.
+#
+# Rules of this file:
+# - A bare machine with Python 3.11, its venv module and make is enough.
+# - Everything installed is pinned by hash in locks/; what is set up is stamped in the
+#   .venv itself, so that a second run needs no network and `rm -r .venv` forgets all.
+# - Nothing outside this folder is touched, but for Dovecot (`make test`, as root).
+
+PYTHON ?= python3
+# Processes that run the tests side by side.
+WORKERS ?= 2
+UV ?= uv
+
+BIN := .venv/bin
+STAMPS := .venv/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# What builds a wheel of this project, and what an editable one needs as well.
+BUILDERS := hatchling editables
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check coverage dovecot smoke lock clean
+
+help:
+	@echo 'make demo     a maildrop of its own on loopback, and the service on it'
+	@echo '              (Ctrl-C ends it; SECONDS=20 makes it end by itself)'
+	@echo 'make test     every test, with Dovecot, and the coverage of each module'
+	@echo 'make check    format, lint, imports, types, spelling'
+	@echo 'make smoke    build the wheel and start it in a fresh environment'
+	@echo 'make lock     resolve locks/*.lock anew (needs uv)'
+	@echo 'make clean    remove everything that the above made'
+
+demo: $(STAMPS)/demo
+	@$(BIN)/popfetchd demo $(if $(SECONDS),--seconds $(SECONDS))
+
+check: $(STAMPS)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+# The tests' own processes (a service, a `fetch` to be killed) are measured too:
+# see [tool.coverage.run] patch.
+test: $(STAMPS)/dev dovecot
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) -r s
+	@$(MAKE) --no-print-directory coverage
+
+coverage:
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+dovecot:
+	@.ci/dovecot
+
+smoke: $(STAMPS)/dev
+	@.ci/smoke $(BIN)/python
+
+lock:
+	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --group dev -o locks/dev.lock pyproject.toml -
+	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo -c locks/dev.lock -o locks/demo.lock pyproject.toml -
+	$(COMPILE) -c locks/dev.lock -o locks/runtime.lock pyproject.toml
+
+clean:
+	rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .pytest_cache \
+	  .mypy_cache .ruff_cache .import_linter_cache
+	find popfetchd tests benchmarks -name __pycache__ -exec rm -rf {} +
+
+# -- set-up ---------------------------------------------------------------------------
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo '$(PYTHON) is missing, or older than 3.11: name another, PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+	  { echo '$(PYTHON) lacks its venv module (Debian: apt install python3-venv)' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/demo: $(STAMPS)/venv locks/demo.lock pyproject.toml
+	$(PIP) install --require-hashes -r locks/demo.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The developers' lock holds everything of the demo's: one set-up is enough for both.
+$(STAMPS)/dev: $(STAMPS)/venv locks/dev.lock pyproject.toml
+	$(PIP) install --require-hashes -r locks/dev.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(STAMPS)/demo $@
