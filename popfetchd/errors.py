@@ -16,6 +16,7 @@ The tree::
     PopfetchdError
     ├── ConfigurationError          configuration   the operator wrote what cannot work
     ├── SecretUnavailable           secret          a password could not be read
+    ├── ExtraMissing                configuration   a feature's packages are not installed
     ├── Interrupted                 interrupted     we were told to stop
     ├── AccountLocked               in_use          another popfetchd visits it
     ├── TooSoon                     login_delay     the server's floor between logins
@@ -203,6 +204,28 @@ class SecretUnavailable(PopfetchdError):
     @property
     def hint(self) -> str:
         return f"make {self.source} give the secret to the user popfetchd runs as"
+
+
+class ExtraMissing(PopfetchdError):
+    """
+    A feature needs a package that only an extra of popfetchd installs.
+    """
+
+    reason = Reason.CONFIGURATION
+    fault = Fault.OPERATOR
+    durability = Durability.PERMANENT
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(package, extra)
+        self.package = package
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"the package {self.package} is not installed"
+
+    @property
+    def hint(self) -> str:
+        return f"pip install popfetchd[{self.extra}]"
 
 
 class Interrupted(PopfetchdError):
