@@ -1,0 +1,596 @@
+"""
+One visit to one maildrop, told in order. The only file that knows every stage.
+
+    settle    what an earlier visit left open
+    connect   name, TCP, TLS, greeting, log in
+    list      UIDL and LIST
+    select    wanted, removable, skipped
+    confirm   what is due: does TOP 0 show the message that the receipt is for?
+    retrieve  RETR, each message streamed into a spool file
+    archive   prove, record, publish, commit: a batch, while the next one arrives
+    remove    DELE what is proven and due, QUIT
+    report    always, also when a step failed
+
+Rules of this file:
+
+- It decides nothing that a stage can decide; it hands values on.
+- One visit an account at a time, under the ledger's lock, from settle to report.
+- QUIT is said only when each RETR that was sent ended in a receipt: a server may hide
+  or remove what was retrieved before a QUIT (Gmail; RFC 1939 section 8). After an
+  error of the line or nonsense from the server nothing more is sent at all.
+- A message that fails alone is counted against that message, not against the rest (P3).
+- Whatever is raised below ends in the report. Only AccountLocked leaves this file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from threading import Event
+from types import TracebackType
+from typing import Protocol, Self
+
+from popfetchd.archive import Archive
+from popfetchd.archive.form import header_digest
+from popfetchd.errors import (
+    CommandRefused,
+    Interrupted,
+    LedgerBehind,
+    LimitExceeded,
+    NetworkError,
+    PopfetchdError,
+    RemoteError,
+    ServerRefusal,
+    TooSoon,
+    Unexpected,
+    quote,
+)
+from popfetchd.ledger import Ledger
+from popfetchd.pop3.session import Session
+from popfetchd.pop3.transport import Deadline
+from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
+from popfetchd.selection import Removable, Selection, is_quarantined, select
+from popfetchd.values import (
+    Account,
+    Channel,
+    Copy,
+    Destination,
+    DropListing,
+    Listed,
+    Listing,
+    MessageNumber,
+    PollReport,
+    Receipt,
+    Recorded,
+    Secret,
+    SecretSource,
+    Server,
+    Skip,
+    Spooled,
+    Stage,
+    UniqueId,
+    Unproven,
+)
+
+
+BATCH_MESSAGES = 100
+"""Messages made durable together: one commit, one fsync of the folder."""
+
+BATCH_OCTETS = 8 * 1024**2
+"""Octets after which a batch is full, so that proving overlaps with receiving."""
+
+LARGEST_MESSAGE = 4 * 1024**3
+"""Octets of one message that are taken where the account sets no limit: far above what
+any server accepts, and still an end to an endless one."""
+
+GIVE_WAY = 0.1
+"""The part of the deadline at which no further RETR is sent, so that the visit can end
+with what it has instead of being cut off."""
+
+
+class Watch(Protocol):
+    """
+    Somebody who looks on, such as a progress bar.
+    """
+
+    def listed(self, messages: int, octets: int) -> None:
+        """So many messages and octets are about to be retrieved."""
+
+    def received(self, octets: int) -> None:
+        """So many octets more have come."""
+
+    def archived(self, messages: int) -> None:
+        """So many messages more are in the archive."""
+
+
+class Nobody:
+    """
+    The watch of a visit that nobody looks at.
+    """
+
+    def listed(self, messages: int, octets: int) -> None: ...
+
+    def received(self, octets: int) -> None: ...
+
+    def archived(self, messages: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """
+    What a visit works with. Everything that touches the world comes in here.
+    """
+
+    ledger: Ledger
+    connect: Callable[[Server, Deadline], Session]
+    archive: Callable[[Account, Destination], Archive]
+    """Opens the archive at a destination; the caller closes it."""
+    secret: Callable[[SecretSource], Secret]
+    now: Callable[[], float]
+
+
+def poll(
+    account: Account,
+    means: Means,
+    *,
+    stop: Event,
+    patience: float = 0.0,
+    watch: Watch | None = None,
+) -> PollReport:
+    """
+    Visit *account*'s maildrop once and report.
+
+    *stop* asks the visit to end soon, with what it has. *patience* is how many seconds
+    to wait for another process that visits the same account; AccountLocked after that.
+    """
+    with means.ledger.lock(account.name).acquire(patience):
+        visit = Visit(account, means, stop, watch or Nobody())
+        return visit.make()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """
+    A message of this session that has its receipt.
+    """
+
+    listed: Listed
+    receipt: Receipt
+    spooled: Spooled
+    matched: bool
+    """It was in the archive before; its new copy was dropped."""
+
+
+@dataclass
+class Tally:
+    """
+    What the visit has done so far.
+    """
+
+    stages: defaultdict[Stage, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )
+    drop: DropListing | None = None
+    archived: int = 0
+    archived_octets: int = 0
+    matched: int = 0
+    removed: int = 0
+    skipped: Counter[Skip] = field(default_factory=Counter)
+    unproven: Counter[Unproven] = field(default_factory=Counter)
+    waiting: int = 0
+    quarantined: int = 0
+    removals_paused: bool = False
+    reset: bool = False
+    settled: int = 0
+    lost_spools: int = 0
+    failed_messages: tuple[str, ...] = ()
+    logged_in: float | None = None
+    login_delay: float | None = None
+    channel: Channel | None = None
+
+
+class Visit:
+    """
+    One visit while it is under way; `make` tells it.
+    """
+
+    def __init__(
+        self, account: Account, means: Means, stop: Event, watch: Watch
+    ) -> None:
+        self.account = account
+        self.means = means
+        self.stop = stop
+        self.watch = watch
+        self.deadline = Deadline(account.deadline)
+        self.tally = Tally()
+        self.gave_up: set[UniqueId | None] = set()
+        """Messages that failed in this visit; not tried again in it."""
+
+    def make(self) -> PollReport:
+        """
+        Settle, then one session after another until nothing is left to do.
+        """
+        started = self.means.now()
+        failure: PopfetchdError | None = None
+        try:
+            self._recall()
+            self._settle()
+            while self._one_session():
+                pass
+            if self.stop.is_set() and self.tally.waiting:
+                failure = Interrupted()
+        except PopfetchdError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 -- P3: a fault of ours ends one visit
+            failure = Unexpected(type(error).__name__, "the visit")
+            failure.__cause__ = error
+        ended = self.means.now()
+        return PollReport(
+            self.account.name, started, ended, failure, **vars(self.tally)
+        )
+
+    def _recall(self) -> None:
+        # What the last visit left to be honoured: the server's floor between logins.
+        state = self.means.ledger.state(self.account.name)
+        self.tally.removals_paused = state.removals_paused
+        wait = state.last_login + state.login_delay - self.means.now()
+        if 0 < wait <= state.login_delay:  # a clock that was set back is no reason
+            raise TooSoon(wait)
+
+    # -- settle -----------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        # First thing in every visit: publish, or forget, what a crash left recorded.
+        ledger, account = self.means.ledger, self.account
+        with self._stage(Stage.SETTLE):
+            rows = sorted(ledger.open_rows(account.name), key=_destination)
+            for destination, recorded in groupby(rows, key=_destination):
+                with self._archive(destination) as archive:
+                    for row in recorded:
+                        self._settle_row(archive, row)
+            with self._archive(account.destination) as archive:
+                if archive.highest_number() > ledger.highest():
+                    raise LedgerBehind(ledger.path, "older than the archive it is for")
+                archive.sweep(())
+
+    def _settle_row(self, archive: Archive, recorded: Recorded) -> None:
+        published = archive.settle(recorded)
+        if published is None:
+            self.means.ledger.void(recorded)
+            self.tally.lost_spools += 1
+            return
+        self.means.ledger.commit([published])
+        archive.discard(recorded.copy)
+        self.tally.settled += 1
+
+    # -- one session ------------------------------------------------------------------
+
+    def _one_session(self) -> bool:
+        # Returns whether another session can do what this one could not.
+        if self.stop.is_set():
+            raise Interrupted
+        with (
+            self._archive(self.account.destination) as archive,
+            self._connected() as (session),
+        ):
+            listing = self._list(session)
+            plan = self._select(listing)
+            proven, unconfirmed = self._confirm(session, plan)
+            self.means.ledger.sight(
+                self.account.name,
+                plan.accounted - {due.row for due in unconfirmed},
+                plan.duplicated,
+            )
+            wanted = [*plan.wanted, *(due.listed for due in unconfirmed)]
+            kept = self._retrieve(session, archive, self._worth_trying(wanted))
+            proven += self._due(kept)
+            left = self._leave(session, kept, proven)
+        self._look_back(plan, kept)
+        return self._another_helps(plan, kept, proven, left=left)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Session]:
+        account, means = self.account, self.means
+        secret = means.secret(account.login.secret)
+        with self._stage(Stage.CONNECT):
+            session = means.connect(account.server, self.deadline)
+        with session:  # leaving it early sends nothing more, no QUIT either
+            self.tally.channel = session.channel
+            with self._stage(Stage.LOGIN):
+                self.tally.logged_in = means.now()
+                session.login(account.login.user, secret, account.login.mechanism)
+            self.tally.login_delay = session.capabilities.login_delay
+            yield session
+
+    def _list(self, session: Session) -> Listing:
+        with self._stage(Stage.LIST):
+            listing = session.listing()
+        self.tally.drop = listing.drop
+        return listing
+
+    def _select(self, listing: Listing) -> Selection:
+        ledger, name, now = self.means.ledger, self.account.name, self.means.now()
+        failures = ledger.failures(name)
+        plan = select(listing, ledger.known(name), failures, self.account, now)
+        listed = listing.times.keys() & failures.keys()
+        self.tally.skipped = Counter(plan.skipped)
+        self.tally.quarantined = sum(is_quarantined(failures[m], now) for m in listed)
+        self.tally.reset |= plan.reset
+        self.tally.removals_paused |= plan.reset
+        return plan
+
+    # -- confirm ----------------------------------------------------------------------
+
+    def _confirm(
+        self, session: Session, plan: Selection
+    ) -> tuple[list[Proven], list[Removable]]:
+        # What TOP cannot confirm is retrieved, and matched by its content.
+        due = {removable.listed.number: removable for removable in plan.removable}
+        if self.tally.removals_paused:
+            self.tally.unproven[Unproven.PAUSED] += len(due)
+            return [], []
+        proven: list[Proven] = []
+        unconfirmed: list[Removable] = []
+        rows = [removable.row for removable in due.values()]
+        receipts = {r.row: r for r in self.means.ledger.receipts(rows)}
+        with self._stage(Stage.REMOVE):
+            for number, answer in session.top(list(due), 0):
+                proof = self._proof(due[number], receipts, answer)
+                if proof is None:
+                    unconfirmed.append(due[number])
+                else:
+                    proven.append(proof)
+        return proven, unconfirmed
+
+    def _proof(
+        self,
+        due: Removable,
+        receipts: dict[int, Receipt],
+        answer: bytes | ServerRefusal,
+    ) -> Proven | None:
+        if isinstance(answer, ServerRefusal):
+            self.tally.unproven[Unproven.REFUSED] += 1
+            return None
+        proof = proven_by_header(receipts[due.row], due.listed, header_digest(answer))
+        if proof is None:
+            self.tally.unproven[Unproven.MISMATCH] += 1
+        return proof
+
+    def _due(self, kept: Sequence[Kept]) -> list[Proven]:
+        # What this session retrieved, and whose time to be removed has come.
+        wait, now = self.account.delete_after, self.means.now()
+        if wait is None or self.tally.removals_paused:
+            return []
+        proofs = (
+            proven_by_content(
+                message.receipt, message.listed, message.spooled.fingerprint.content
+            )
+            for message in kept
+            if message.receipt.archived_at + wait <= now
+        )
+        return [proof for proof in proofs if proof is not None]
+
+    # -- retrieve and archive ---------------------------------------------------------
+
+    def _worth_trying(self, wanted: Sequence[Listed]) -> list[Listed]:
+        return [m for m in wanted if m.unique_id not in self.gave_up]
+
+    def _retrieve(
+        self, session: Session, archive: Archive, wanted: Sequence[Listed]
+    ) -> list[Kept]:
+        if not wanted:
+            return []
+        self.watch.listed(len(wanted), sum(m.octets or 0 for m in wanted))
+        kept: list[Kept] = []
+        refused: list[tuple[Listed, ServerRefusal]] = []
+        unanswered = {listed.number: listed for listed in wanted}
+        numbers = iter(self.means.ledger.reserve(len(wanted)))
+        keeper = Keeper(lambda batch: kept.extend(self._keep(archive, batch)))
+        with self._stage(Stage.RETRIEVE), keeper, self._blaming(unanswered):
+            for number, body in session.retrieve(self._while_time(list(unanswered))):
+                listed = unanswered[number]
+                if isinstance(body, ServerRefusal):
+                    refused.append((listed, _of_the_message(body)))
+                else:
+                    keeper.take(self._spool(archive, listed, next(numbers), body))
+                del unanswered[number]
+        if len(refused) > 1 and not kept:
+            raise refused[0][1]  # it is not the messages, then
+        for listed, refusal in refused:
+            self._failed(listed, refusal)
+        return kept
+
+    @contextmanager
+    def _blaming(self, unanswered: Mapping[MessageNumber, Listed]) -> Iterator[None]:
+        # A server that always stalls at one message must not hold up the others.
+        try:
+            yield
+        except ServerRefusal:
+            raise
+        except (NetworkError, RemoteError) as error:
+            for listed in islice(unanswered.values(), 1):
+                self._failed(listed, error)
+            raise
+
+    def _while_time(self, numbers: Iterable[MessageNumber]) -> Iterator[MessageNumber]:
+        enough = self.account.deadline * GIVE_WAY
+        for number in numbers:
+            if self.stop.is_set() or self.deadline.remaining() < enough:
+                return
+            yield number
+
+    def _spool(
+        self, archive: Archive, listed: Listed, number: int, body: Iterator[bytes]
+    ) -> Spooled:
+        limit = self.account.max_message_size or LARGEST_MESSAGE
+        octets = 0
+        spool = archive.spool(listed, number)
+        try:
+            for chunk in body:
+                spool.write(chunk)
+                octets += len(chunk)
+                self._within(limit, octets)
+                self.watch.received(len(chunk))
+            return spool.finish()
+        except BaseException:
+            spool.abandon()
+            raise
+
+    def _within(self, limit: int, octets: int) -> None:
+        if octets > limit:
+            raise LimitExceeded("max_message_size", limit)
+
+    def _failed(self, listed: Listed, error: PopfetchdError) -> None:
+        self.gave_up.add(listed.unique_id)
+        if listed.unique_id is not None:
+            self.means.ledger.fail(self.account.name, [listed.unique_id])
+        known_as = quote(listed.unique_id or f"number {listed.number}")
+        self.tally.failed_messages += (f"message {known_as}: {error}",)
+
+    def _keep(self, archive: Archive, batch: Sequence[Spooled]) -> list[Kept]:
+        # The archive protocol, for one batch (docs/adr/0002). Its order is the promise.
+        ledger, name = self.means.ledger, self.account.name
+        with self._stage(Stage.ARCHIVE):
+            verified = [archive.prove(spooled) for spooled in batch]
+            entries = ledger.record(name, verified)
+            recorded = [entry for entry in entries if isinstance(entry, Recorded)]
+            fresh = {r.row: r for r in ledger.commit(archive.publish(recorded))}
+            for spooled in batch:
+                archive.discard(spooled.copy)
+            ledger.forgive(name, _unique_ids(batch))
+        self.tally.archived += len(recorded)
+        self.tally.matched += len(batch) - len(recorded)
+        self.watch.archived(len(batch))
+        return [
+            Kept(spooled.listed, fresh[entry.row], spooled, matched=False)
+            if isinstance(entry, Recorded)
+            else Kept(spooled.listed, entry, spooled, matched=True)
+            for spooled, entry in zip(batch, entries, strict=True)
+        ]
+
+    # -- remove, and look back --------------------------------------------------------
+
+    def _leave(
+        self, session: Session, kept: Sequence[Kept], proven: Sequence[Proven]
+    ) -> bool:
+        # Returns whether the session could end with QUIT.
+        if not session.retrieved <= {message.listed.number for message in kept}:
+            return False
+        with self._stage(Stage.REMOVE):
+            self.tally.removed += update(session, proven, self.means.ledger)
+        return True
+
+    def _look_back(self, plan: Selection, kept: Sequence[Kept]) -> None:
+        left = len(plan.wanted) + sum(plan.skipped.values())
+        self.tally.waiting = max(0, left - len(kept))
+        self.tally.archived_octets += sum(
+            message.spooled.fingerprint.octets
+            for message in kept
+            if not message.matched
+        )
+        if self.tally.waiting == 0:
+            self.tally.removals_paused = False
+
+    def _another_helps(
+        self,
+        plan: Selection,
+        kept: Sequence[Kept],
+        proven: Sequence[Proven],
+        *,
+        left: bool,
+    ) -> bool:
+        if self.stop.is_set() or self.tally.login_delay:
+            return False
+        if self.deadline.remaining() < self.account.deadline / 2:
+            return False
+        blocked = bool(proven) and not left and None not in self.gave_up
+        return blocked or (plan.capped and bool(kept))
+
+    # -- the means --------------------------------------------------------------------
+
+    @contextmanager
+    def _archive(self, destination: Destination) -> Iterator[Archive]:
+        archive = self.means.archive(self.account, destination)
+        try:
+            yield archive
+        finally:
+            archive.close()
+
+    @contextmanager
+    def _stage(self, stage: Stage) -> Iterator[None]:
+        began = self.means.now()
+        try:
+            yield
+        finally:
+            self.tally.stages[stage] += max(0.0, self.means.now() - began)
+
+
+class Keeper:
+    """
+    Makes one batch durable, in a thread of its own, while the next one arrives.
+
+    *keep* is never called twice at once. What *keep* raises is raised by the next
+    `take`, or at the end. Messages that are complete are kept also when the line drops.
+    """
+
+    def __init__(self, keep: Callable[[list[Spooled]], None]) -> None:
+        self._keep = keep
+        self._batch: list[Spooled] = []
+        self._octets = 0
+        self._running: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "keeper")
+
+    def take(self, spooled: Spooled) -> None:
+        """
+        Add a message to the batch; hand the batch on when it is full.
+        """
+        self._batch.append(spooled)
+        self._octets += spooled.fingerprint.stored
+        if len(self._batch) >= BATCH_MESSAGES or self._octets >= BATCH_OCTETS:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        self._wait()
+        batch, self._batch, self._octets = self._batch, [], 0
+        self._running = self._thread.submit(self._keep, batch)
+
+    def _wait(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._thread:
+            self._wait()
+            if self._batch:
+                self._hand_on()
+                self._wait()
+
+
+def _destination(recorded: Recorded) -> Destination:
+    copy: Copy = recorded.copy
+    return Destination(copy.format, copy.directory)
+
+
+def _of_the_message(refusal: ServerRefusal) -> ServerRefusal:
+    # With a response code the server speaks of itself, not of this message.
+    if not isinstance(refusal, CommandRefused):
+        raise refusal
+    return refusal
+
+
+def _unique_ids(batch: Sequence[Spooled]) -> list[UniqueId]:
+    ids = (spooled.listed.unique_id for spooled in batch)
+    return [unique_id for unique_id in ids if unique_id is not None]
