@@ -1,0 +1,318 @@
+"""
+Selection decides purely; each test states one decision that must come out so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popfetchd import selection
+from popfetchd.selection import (
+    QUARANTINE_SECONDS,
+    QUARANTINE_VISITS,
+    RESET_LEAST,
+    Removable,
+    is_quarantined,
+    select,
+)
+from popfetchd.values import (
+    Account,
+    AccountName,
+    ArchiveFormat,
+    Destination,
+    Every,
+    Failure,
+    InlineSecret,
+    Known,
+    Listing,
+    Login,
+    MessageNumber,
+    Octets,
+    RowId,
+    Secret,
+    Server,
+    SessionId,
+    Skip,
+    TlsPolicy,
+    UniqueId,
+)
+
+
+NOW = 1_000_000.0
+
+ACCOUNT = Account(
+    name=AccountName("alice"),
+    server=Server("pop.example.net", 995, TlsPolicy(), 60.0),
+    login=Login("alice", InlineSecret(Secret("x"))),
+    destination=Destination(ArchiveFormat.MAILDIR, Path("/srv/mail/alice")),
+    schedule=Every(300.0),
+)
+REMOVING = replace(ACCOUNT, delete_after=0.0)
+
+
+def listing(*messages):
+    """
+    Return a listing of (unique-id, octets) pairs; None where a list lacks it.
+    """
+    numbered = list(enumerate(messages, start=1))
+    return Listing(
+        SessionId("s"),
+        {MessageNumber(n): Octets(o) for n, (_, o) in numbered if o is not None},
+        {MessageNumber(n): UniqueId(u) for n, (u, _) in numbered if u is not None},
+    )
+
+
+def row(number, unique_id, octets=100, **kwargs):
+    facts = {"accounted": True, "doubtful": False, "marked": False} | kwargs
+    archived_at = facts.pop("archived_at", NOW - 1000)
+    unique_id = None if unique_id is None else UniqueId(unique_id)
+    return Known(RowId(number), unique_id, octets, archived_at, **facts)
+
+
+def numbers(listed):
+    return [message.number for message in listed]
+
+
+def test_a_new_message_is_wanted():
+    """
+    A unique-id that no row bears is retrieved.
+    """
+    plan = select(listing(("a", 100)), [], {}, ACCOUNT, NOW)
+
+    assert [1] == numbers(plan.wanted)
+    assert frozenset() == plan.accounted
+
+
+def test_a_known_message_is_left_alone():
+    """
+    A unique-id that stands once and says what its row says is not retrieved again.
+    """
+    plan = select(listing(("a", 100)), [row(7, "a")], {}, ACCOUNT, NOW)
+
+    assert () == plan.wanted
+    assert () == plan.removable
+    assert {7} == plan.accounted
+
+
+def test_other_octets_under_a_known_unique_id_are_retrieved():
+    """
+    A unique-id whose listed octets changed may have been given to another message.
+    """
+    plan = select(listing(("a", 101)), [row(7, "a")], {}, REMOVING, NOW)
+
+    assert [1] == numbers(plan.wanted)
+    assert () == plan.removable
+    assert frozenset() == plan.accounted
+
+
+def test_what_vanished_and_came_back_is_retrieved():
+    """
+    A unique-id that was absent from the last listing proves nothing.
+    """
+    known = [row(7, "a", accounted=False)]
+
+    plan = select(listing(("a", 100)), known, {}, REMOVING, NOW)
+
+    assert [1] == numbers(plan.wanted)
+    assert () == plan.removable
+
+
+def test_due_and_hinted_is_removable():
+    """
+    Once its time has come a hinted message is put up for confirmation.
+    """
+    plan = select(listing(("a", 100)), [row(7, "a")], {}, REMOVING, NOW)
+
+    assert (Removable(listing(("a", 100)).listed(MessageNumber(1)), RowId(7)),) == (
+        plan.removable
+    )
+
+
+def test_removal_waits_for_its_time():
+    """
+    `delete_after: 30d` counts from the archiving, to the second.
+    """
+    account = replace(ACCOUNT, delete_after=1000.0)
+    early = [row(7, "a", archived_at=NOW - 999)]
+    due = [row(7, "a", archived_at=NOW - 1000)]
+
+    assert () == select(listing(("a", 100)), early, {}, account, NOW).removable
+    assert 1 == len(select(listing(("a", 100)), due, {}, account, NOW).removable)
+
+
+def test_a_doubtful_row_is_removed_only_by_its_content():
+    """
+    What was once seen twice is retrieved when it is due, and left alone before.
+    """
+    known = [row(7, "a", doubtful=True)]
+
+    assert () == select(listing(("a", 100)), known, {}, ACCOUNT, NOW).wanted
+    plan = select(listing(("a", 100)), known, {}, REMOVING, NOW)
+    assert [1] == numbers(plan.wanted)
+    assert () == plan.removable
+
+
+def test_copies_under_one_unique_id_are_left_alone_while_all_are_known():
+    """
+    As many rows as copies, sizes as then: nothing is retrieved at each visit anew.
+    """
+    known = [row(7, "a", 100, doubtful=True), row(8, "a", 200, doubtful=True)]
+
+    plan = select(listing(("a", 200), ("a", 100)), known, {}, ACCOUNT, NOW)
+
+    assert () == plan.wanted
+    assert {7, 8} == plan.accounted
+    assert {"a"} == plan.duplicated
+
+
+def test_one_more_copy_under_a_unique_id_brings_all_of_them():
+    """
+    Which of the copies is the new one only their content can tell.
+    """
+    known = [row(7, "a", 100, doubtful=True)]
+
+    plan = select(listing(("a", 100), ("a", 100)), known, {}, ACCOUNT, NOW)
+
+    assert [1, 2] == numbers(plan.wanted)
+    assert frozenset() == plan.accounted
+
+
+def test_copies_that_are_due_are_never_confirmed_by_their_header():
+    """
+    Duplicate unique-ids never lead to a removal without a RETR.
+    """
+    known = [row(7, "a"), row(8, "a")]
+
+    plan = select(listing(("a", 100), ("a", 100)), known, {}, REMOVING, NOW)
+
+    assert () == plan.removable
+    assert [1, 2] == numbers(plan.wanted)
+
+
+def test_without_unique_ids_everything_is_wanted():
+    """
+    A server without UIDL gives no hint at all.
+    """
+    known = [row(7, None)]
+
+    plan = select(listing((None, 100)), known, {}, REMOVING, NOW)
+
+    assert [1] == numbers(plan.wanted)
+    assert () == plan.removable
+
+
+def test_too_large_is_skipped_and_counted():
+    """
+    A message above max_message_size stays where it is, with a reason.
+    """
+    account = replace(ACCOUNT, max_message_size=Octets(100))
+
+    plan = select(listing(("a", 101), ("b", 100)), [], {}, account, NOW)
+
+    assert [2] == numbers(plan.wanted)
+    assert {Skip.TOO_LARGE: 1} == plan.skipped
+
+
+def test_quarantine_begins_at_the_third_visit_and_lasts_a_day():
+    """
+    A message that failed three visits is left alone, and tried again once a day.
+    """
+    failed = Failure(QUARANTINE_VISITS, NOW)
+
+    assert is_quarantined(failed, NOW + QUARANTINE_SECONDS - 1)
+    assert not is_quarantined(failed, NOW + QUARANTINE_SECONDS)
+    assert not is_quarantined(Failure(QUARANTINE_VISITS - 1, NOW), NOW)
+    plan = select(
+        listing(("a", 1), ("b", 1)), [], {UniqueId("a"): failed}, ACCOUNT, NOW
+    )
+    assert [2] == numbers(plan.wanted)
+    assert {Skip.QUARANTINED: 1} == plan.skipped
+
+
+def test_what_failed_before_comes_last():
+    """
+    A message that fails again cannot hold up those behind it.
+    """
+    failures = {UniqueId("a"): Failure(1, NOW)}
+
+    plan = select(listing(("a", 1), ("b", 1)), [], failures, ACCOUNT, NOW)
+
+    assert [2, 1] == numbers(plan.wanted)
+
+
+def test_a_session_is_capped_by_messages_and_by_octets(monkeypatch):
+    """
+    What goes over the cap is left for the next session and counted.
+    """
+    messages = listing(("a", 60), ("b", 60), ("c", 60))
+    monkeypatch.setattr(selection, "ROUND_MESSAGES", 2)
+
+    plan = select(messages, [], {}, ACCOUNT, NOW)
+
+    assert plan.capped
+    assert [1, 2] == numbers(plan.wanted)
+    monkeypatch.setattr(selection, "ROUND_OCTETS", 60)
+    assert [1] == numbers(select(messages, [], {}, ACCOUNT, NOW).wanted)
+
+
+def test_many_vanishing_while_new_ones_appear_is_a_reset():
+    """
+    A server that renames its messages is told from one that lost or gained a few.
+    """
+    known = [row(n, f"old{n}") for n in range(RESET_LEAST)]
+    renamed = listing(*((f"new{n}", 100) for n in range(RESET_LEAST)))
+
+    assert select(renamed, known, {}, ACCOUNT, NOW).reset
+    assert not select(listing(), known, {}, ACCOUNT, NOW).reset
+    assert not select(renamed, known[1:], {}, ACCOUNT, NOW).reset
+    marked = [row._replace(marked=True) for row in known]
+    assert not select(renamed, marked, {}, ACCOUNT, NOW).reset
+
+
+UNIQUE_IDS = st.sampled_from(["a", "b", "c", None])
+MESSAGES = st.lists(st.tuples(UNIQUE_IDS, st.sampled_from([100, 200, None])))
+ROWS = st.lists(
+    st.builds(
+        Known,
+        st.integers(1, 50),
+        UNIQUE_IDS,
+        st.sampled_from([100, 200, None]),
+        st.sampled_from([NOW - 10, NOW]),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+    ),
+    unique_by=lambda known: known.row,
+)
+
+
+@given(MESSAGES, ROWS, st.sampled_from([None, 0.0, 5.0]))
+def test_every_message_has_exactly_one_fate(messages, known, delete_after):
+    """
+    Each message is wanted, removable, skipped or accounted for; and what is removable
+    stands once, under a row that nothing speaks against.
+    """
+    account = replace(ACCOUNT, delete_after=delete_after)
+    shown = listing(*messages)
+
+    plan = select(shown, known, {}, account, NOW)
+
+    wanted = {m.number for m in plan.wanted}
+    removable = {due.listed.number for due in plan.removable}
+    assert not wanted & removable
+    alone = len(shown.numbers) - len(wanted) - len(removable)
+    assert alone == len(plan.accounted) - len(removable)
+    rows = {r.row: r for r in known}
+    for due in plan.removable:
+        assert delete_after is not None
+        assert 1 == due.listed.times
+        bearer = rows[due.row]
+        assert bearer.unique_id == due.listed.unique_id
+        assert bearer.octets == due.listed.octets
+        assert bearer.accounted
+        assert not bearer.doubtful
+        assert bearer.archived_at + delete_after <= NOW
