@@ -1,0 +1,85 @@
+"""
+How the process ends: sysexits(3), by the reason of what failed.
+
+Rules of this file:
+
+- Each reason has one code; each code is in docs and stays.
+- Of several failures the one that most needs a person decides (`WORST_FIRST`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+from popfetchd.errors import Reason
+from popfetchd.values import PollReport
+
+
+class Exit(IntEnum):
+    """
+    The exit codes of popfetchd.
+    """
+
+    OK = 0
+    USAGE = 64
+    DAMAGED = 65
+    UNAVAILABLE = 69
+    INTERNAL = 70
+    CANNOT_CREATE = 73
+    TRY_AGAIN = 75
+    NO_PERMISSION = 77
+    CONFIGURATION = 78
+    INTERRUPTED = 130
+
+
+OF_REASON = {
+    Reason.DNS: Exit.UNAVAILABLE,
+    Reason.CONNECT: Exit.UNAVAILABLE,
+    Reason.TIMEOUT: Exit.UNAVAILABLE,
+    Reason.TLS: Exit.UNAVAILABLE,
+    Reason.CERTIFICATE: Exit.UNAVAILABLE,
+    Reason.DISCONNECTED: Exit.UNAVAILABLE,
+    Reason.PROTOCOL: Exit.UNAVAILABLE,
+    Reason.LIMIT: Exit.UNAVAILABLE,
+    Reason.SYS_PERM: Exit.UNAVAILABLE,
+    Reason.INTERNAL: Exit.INTERNAL,
+    Reason.ARCHIVE: Exit.CANNOT_CREATE,
+    Reason.DISK_FULL: Exit.CANNOT_CREATE,
+    Reason.LEDGER: Exit.CANNOT_CREATE,
+    Reason.IN_USE: Exit.TRY_AGAIN,
+    Reason.LOGIN_DELAY: Exit.TRY_AGAIN,
+    Reason.SYS_TEMP: Exit.TRY_AGAIN,
+    Reason.AUTH: Exit.NO_PERMISSION,
+    Reason.SECRET: Exit.NO_PERMISSION,
+    Reason.CONFIGURATION: Exit.CONFIGURATION,
+    Reason.INTERRUPTED: Exit.INTERRUPTED,
+}
+
+WORST_FIRST = (
+    Exit.INTERRUPTED,
+    Exit.INTERNAL,
+    Exit.CONFIGURATION,
+    Exit.CANNOT_CREATE,
+    Exit.DAMAGED,
+    Exit.NO_PERMISSION,
+    Exit.UNAVAILABLE,
+    Exit.TRY_AGAIN,
+    Exit.OK,
+)
+
+
+def of_report(report: PollReport) -> Exit:
+    """
+    Return the code for one visit. A message that failed alone is the server's doing.
+    """
+    if report.failure is not None:
+        return OF_REASON[report.failure.reason]
+    return Exit.UNAVAILABLE if report.failed_messages else Exit.OK
+
+
+def of_all(exits: Iterable[Exit]) -> Exit:
+    """
+    Return the code for several visits.
+    """
+    return min(exits, key=WORST_FIRST.index, default=Exit.OK)

@@ -1,0 +1,147 @@
+"""
+What the operator may type: every verb and its options, in one place.
+
+Rules of this file:
+
+- It imports nothing heavy: `popfetchd --version` and completions need only this.
+- A verb that does not work yet is absent.
+- Data goes to stdout, everything else to stderr; `--json` wherever there is a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pathlib import Path
+from typing import NoReturn
+
+from popfetchd import __version__
+
+
+USAGE = 64
+"""EX_USAGE of sysexits(3); argparse itself would exit with 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """
+    An argument parser that exits as sysexits(3) says.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        """
+        Print usage and *message* on stderr; exit 64.
+        """
+        self.print_usage()
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+    def print_usage(self, file: object = None) -> None:
+        """
+        Print the usage line; on stderr unless told otherwise.
+        """
+        self._print_message(self.format_usage(), file)  # type: ignore[arg-type]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """
+    Return the parser of the whole command line.
+    """
+    parser = Parser(
+        prog="popfetchd",
+        description="Fetch mail from POP3 accounts on a schedule and archive it.",
+        epilog="Exit codes are those of sysexits(3); see docs/operations.md.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"popfetchd {__version__}"
+    )
+    verbs = parser.add_subparsers(
+        dest="verb", metavar="VERB", required=True, parser_class=Parser
+    )
+    _service(verbs)
+    _visits(verbs)
+    _looks(verbs)
+    _configuration(verbs)
+    return parser
+
+
+Verbs = argparse._SubParsersAction  # noqa: SLF001 -- argparse gives it no public name
+
+
+def _verb(verbs: Verbs[Parser], name: str, help_: str) -> Parser:
+    verb = verbs.add_parser(name, help=help_, description=f"{help_}.")
+    verb.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (default: $POPFETCHD_CONFIG, "
+        "/etc/popfetchd/popfetchd.yaml, then ~/.config/popfetchd/popfetchd.yaml)",
+    )
+    return verb
+
+
+def _service(verbs: Verbs[Parser]) -> None:
+    _verb(verbs, "run", "Run the service: visit every account on its schedule")
+    health = _verb(verbs, "healthcheck", "Ask the running service whether it is well")
+    health.add_argument("--url", help="where it listens, if not where the file says")
+    demo = verbs.add_parser(
+        "demo",
+        help="Run the service on a maildrop of its own",
+        description="Run the service on a maildrop of its own, on loopback, "
+        "with new messages arriving.",
+    )
+    demo.add_argument(
+        "--seconds", type=float, metavar="N", help="end by itself after N seconds"
+    )
+    demo.add_argument(
+        "--directory", type=Path, metavar="DIR", help="keep everything there"
+    )
+
+
+def _visits(verbs: Verbs[Parser]) -> None:
+    fetch = _verb(verbs, "fetch", "Visit accounts once, now")
+    _accounts(fetch)
+    fetch.add_argument(
+        "-n", "--dry-run", action="store_true", help="only tell what a visit would do"
+    )
+    _json(fetch)
+    status = _verb(verbs, "status", "Show every account: last visit, next, failures")
+    _json(status)
+
+
+def _looks(verbs: Verbs[Parser]) -> None:
+    check = _verb(
+        verbs, "check", "Connect, log in and look; change nothing on the server"
+    )
+    _accounts(check)
+    _json(check)
+    list_ = _verb(verbs, "list", "Show the messages of a maildrop; marks none as read")
+    list_.add_argument("account", metavar="ACCOUNT")
+    _json(list_)
+
+
+def _configuration(verbs: Verbs[Parser]) -> None:
+    config = verbs.add_parser(
+        "config",
+        help="Check or show the configuration",
+        description="Check or show the configuration.",
+    )
+    parts = config.add_subparsers(
+        dest="part", metavar="PART", required=True, parser_class=Parser
+    )
+    _verb(parts, "check", "Tell every mistake, with its place")
+    _verb(parts, "show", "Show the effective configuration, without secrets")
+    parts.add_parser(
+        "schema",
+        help="Print the JSON schema",
+        description="Print the JSON schema of the configuration, for editors.",
+    )
+
+
+def _accounts(verb: Parser) -> None:
+    verb.add_argument(
+        "accounts", nargs="*", metavar="ACCOUNT", help="only these (default: all)"
+    )
+
+
+def _json(verb: Parser) -> None:
+    verb.add_argument("--json", action="store_true", help="print JSON")
