@@ -1,0 +1,526 @@
+"""
+What Prometheus sees.
+
+Rules of this file:
+
+- prometheus_client is imported here and nowhere else. Each `Metrics` has a registry of
+  its own, so that nothing is global and tests do not meet.
+- Every series exists from start-up: the values of closed label sets are made at once.
+- Labels are configured account names and closed sets, never a peer's text (P4).
+- Methods speak of what happened; who calls them knows no series.
+- What belongs to an account is not kept in label children: it is rendered at the scrape
+  from a table of states, so that it comes and goes with the account.
+- docs/metrics.md tells the meaning of each series; a test holds it to this file.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from threading import Lock
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from popfetchd import __version__
+from popfetchd.errors import NotProved, Reason
+from popfetchd.values import (
+    AccountName,
+    AccountState,
+    Outcome,
+    PollReport,
+    Skip,
+    Stage,
+    Unproven,
+)
+
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The text format that every Prometheus reads."""
+
+POLL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
+"""From an empty maildrop nearby to half the default deadline of a visit."""
+
+DELAY_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+"""From a free pool to one that is far too small."""
+
+MOST_ACCOUNTS = 2000
+"""Accounts that `per_account: auto` shows in full: 22,000 series, 0.3 s for a scrape."""
+
+
+class PerAccount(StrEnum):
+    """
+    Which accounts have series of their own (`metrics: {per_account: …}`).
+    """
+
+    AUTO = "auto"
+    """All of them up to MOST_ACCOUNTS, beyond that those that fail."""
+    ALWAYS = "always"
+    FAILING = "failing"
+    NEVER = "never"
+
+
+class Skipped(StrEnum):
+    """
+    Why a visit that was due did not take place: no server was asked for anything.
+    """
+
+    OVERRUN = "overrun"
+    """The account's last visit is still waiting for a thread, or running."""
+    LOCKED = "locked"
+    """Another process of popfetchd is visiting the account."""
+    LOGIN_DELAY = "login_delay"
+    """The server wants a longer time between logins."""
+    STOPPING = "stopping"
+    """The service is shutting down."""
+
+
+class Condition(StrEnum):
+    """
+    How an account is, in one word.
+    """
+
+    OK = "ok"
+    FAILING = "failing"
+    PENDING = "pending"
+    """Not visited yet."""
+
+    @classmethod
+    def of(cls, state: AccountState) -> Condition:
+        """
+        Tell it from what is remembered of the account.
+        """
+        if state.reason:
+            return cls.FAILING
+        return cls.OK if state.last_poll else cls.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """
+    What is shown of one account. *interval*: seconds between two planned visits.
+    """
+
+    state: AccountState
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSeries:
+    """
+    A series that each account has: `popfetchd_account_` and *name*.
+    """
+
+    name: str
+    help: str
+    value: Callable[[Watched], float]
+    family: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily
+
+
+ACCOUNT_SERIES = (
+    AccountSeries(
+        "last_poll_timestamp_seconds",
+        "When the account was last visited; 0: never.",
+        lambda watched: watched.state.last_poll,
+    ),
+    AccountSeries(
+        "last_success_timestamp_seconds",
+        "When a visit of the account last reached its end; 0: never.",
+        lambda watched: watched.state.last_success,
+    ),
+    AccountSeries(
+        "next_poll_timestamp_seconds",
+        "When the next visit of the account is planned; 0: not yet known.",
+        lambda watched: watched.state.next_poll,
+    ),
+    AccountSeries(
+        "poll_interval_seconds",
+        "Seconds between two planned visits of the account.",
+        lambda watched: watched.interval,
+    ),
+    AccountSeries(
+        "consecutive_failures",
+        "Visits of the account that failed since the last good one.",
+        lambda watched: watched.state.consecutive_failures,
+    ),
+    AccountSeries(
+        "messages_archived",
+        "Messages of the account that were archived, also before a restart.",
+        lambda watched: watched.state.archived,
+        CounterMetricFamily,
+    ),
+    AccountSeries(
+        "maildrop_messages",
+        "Messages that lay in the maildrop at the last visit.",
+        lambda watched: watched.state.maildrop_messages,
+    ),
+    AccountSeries(
+        "maildrop_bytes",
+        "Octets that lay in the maildrop at the last visit, as the server lists them.",
+        lambda watched: watched.state.maildrop_octets,
+    ),
+    AccountSeries(
+        "messages_quarantined",
+        "Messages left on the server because each failed too often.",
+        lambda watched: watched.state.quarantined,
+    ),
+    AccountSeries(
+        "removals_paused",
+        "1 while nothing is removed from the maildrop because it was reset.",
+        lambda watched: watched.state.removals_paused,
+    ),
+    AccountSeries(
+        "tls_certificate_expiry_timestamp_seconds",
+        "When the server's certificate expires; 0: not seen.",
+        lambda watched: watched.state.certificate_expiry,
+    ),
+)
+
+
+class Accounts(Collector):
+    """
+    The table of accounts, rendered at each scrape.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._watched: dict[AccountName, Watched] = {}
+        self._per_account = PerAccount.AUTO
+
+    def show(self, per_account: PerAccount) -> None:
+        """
+        Choose the accounts that have series of their own.
+        """
+        self._per_account = per_account
+
+    def replace(self, watched: Mapping[AccountName, Watched]) -> None:
+        """
+        Show these accounts, and no others.
+        """
+        with self._lock:
+            self._watched = dict(watched)
+
+    def update(self, account: AccountName, state: AccountState) -> None:
+        """
+        Show *state*. An account that was taken away meanwhile stays away.
+        """
+        with self._lock:
+            if (watched := self._watched.get(account)) is not None:
+                self._watched[account] = replace(watched, state=state)
+
+    def describe(self) -> Iterable[Metric]:
+        """
+        Name nothing in advance: what is collected depends on the accounts.
+        """
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """
+        Yield one family for each series.
+        """
+        with self._lock:
+            everyone = dict(self._watched)
+        yield _counted(everyone)
+        shown = self._shown(everyone)
+        for series in ACCOUNT_SERIES:
+            yield _family(series, shown)
+        yield _failing(shown)
+
+    def _shown(
+        self, everyone: dict[AccountName, Watched]
+    ) -> dict[AccountName, Watched]:
+        choice = self._per_account
+        if choice is PerAccount.AUTO:
+            many = len(everyone) > MOST_ACCOUNTS
+            choice = PerAccount.FAILING if many else PerAccount.ALWAYS
+        if choice is PerAccount.NEVER:
+            return {}
+        if choice is PerAccount.ALWAYS:
+            return everyone
+        return {name: w for name, w in everyone.items() if w.state.reason}
+
+
+def _counted(everyone: Mapping[AccountName, Watched]) -> Metric:
+    family = GaugeMetricFamily(
+        "popfetchd_accounts", "Configured accounts, by how they are.", labels=["state"]
+    )
+    conditions = [Condition.of(watched.state) for watched in everyone.values()]
+    for condition in Condition:
+        family.add_metric([condition], conditions.count(condition))
+    return family
+
+
+def _family(series: AccountSeries, shown: Mapping[AccountName, Watched]) -> Metric:
+    family = series.family(
+        f"popfetchd_account_{series.name}", series.help, labels=["account"]
+    )
+    for name, watched in shown.items():
+        family.add_metric([name], series.value(watched))
+    return family
+
+
+def _failing(shown: Mapping[AccountName, Watched]) -> Metric:
+    family = GaugeMetricFamily(
+        "popfetchd_account_failing",
+        "1 while the account fails; absent otherwise.",
+        labels=["account", "reason"],
+    )
+    for name, watched in shown.items():
+        if watched.state.reason:
+            family.add_metric([name, watched.state.reason], 1)
+    return family
+
+
+class FreeSpace(Collector):
+    """
+    Free space below the archives, asked for at each scrape: it is never stale.
+    """
+
+    def __init__(self) -> None:
+        self._directories: tuple[Path, ...] = ()
+
+    def watch(self, directories: Iterable[Path]) -> None:
+        """
+        Show the file systems on which *directories* (absolute) lie, or will lie.
+        """
+        self._directories = tuple(directories)
+
+    def describe(self) -> Iterable[Metric]:
+        """
+        Name nothing in advance.
+        """
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """
+        Yield the one family; a file system that cannot be asked is left out.
+        """
+        family = GaugeMetricFamily(
+            "popfetchd_archive_free_bytes",
+            "Bytes free for popfetchd on a file system that holds archives.",
+            labels=["mountpoint"],
+        )
+        for mountpoint in sorted({_mountpoint(path) for path in self._directories}):
+            try:
+                free = os.statvfs(mountpoint)
+            except OSError:
+                continue
+            label = os.fsencode(mountpoint).decode(errors="replace")
+            family.add_metric([label], free.f_bavail * free.f_frsize)
+        yield family
+
+
+def _mountpoint(path: Path) -> str:
+    """
+    Return where *path*'s file system is mounted; *path* need not exist yet.
+    """
+    real = Path(os.path.realpath(path))
+    return str(next(p for p in (real, *real.parents) if os.path.ismount(p)))
+
+
+class Metrics:
+    """
+    All series of one service (design, section 6).
+    """
+
+    def __init__(
+        self,
+        *,
+        per_account: PerAccount = PerAccount.AUTO,
+        python: str = platform.python_version(),
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._accounts = Accounts()
+        self._free_space = FreeSpace()
+        self._make_service_series(python)
+        self._make_visit_series()
+        self._make_message_series()
+        self.show_accounts(per_account)
+        for collector in (self._accounts, self._free_space):
+            self.registry.register(collector)
+        ProcessCollector(registry=self.registry)
+
+    def _make_service_series(self, python: str) -> None:
+        self._gauge("build_info", "1, for the version.", "version", "python").labels(
+            __version__, python
+        ).set(1)
+        self._sessions_active = self._gauge(
+            "sessions_active", "Visits that run at this moment."
+        )
+        self._reload_successful = self._gauge(
+            "config_last_reload_successful",
+            "1 if the last reading of the configuration was taken, 0 if refused.",
+        )
+        self._reload_time = self._gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "When a configuration was last taken; 0: never.",
+        )
+
+    def _make_visit_series(self) -> None:
+        self._polls = self._counter("polls", "Visits, by outcome.", "outcome", Outcome)
+        self._failures = self._counter(
+            "poll_failures", "What ended visits early.", "reason", Reason
+        )
+        self._skipped = self._counter(
+            "polls_skipped",
+            "Visits that were due and did not take place.",
+            "reason",
+            Skipped,
+        )
+        self._duration = self._histogram(
+            "poll_duration_seconds", "How long visits took.", POLL_SECONDS
+        )
+        self._stages = self._histogram(
+            "poll_stage_duration_seconds",
+            "How long each stage of a visit took.",
+            POLL_SECONDS,
+            "stage",
+        )
+        for stage in Stage:
+            self._stages.labels(stage)
+        self._delay = self._histogram(
+            "schedule_delay_seconds",
+            "How long after its planned time a visit began.",
+            DELAY_SECONDS,
+        )
+
+    def _make_message_series(self) -> None:
+        self._archived = self._counter("messages_archived", "Messages archived.")
+        self._archived_bytes = self._counter(
+            "archived_bytes", "Octets of the messages archived, as received."
+        )
+        self._removed = self._counter(
+            "messages_removed", "Messages removed from maildrops after a proved copy."
+        )
+        self._messages_skipped = self._counter(
+            "messages_skipped", "Messages left where they were.", "reason", Skip
+        )
+        self._refused = self._counter(
+            "removals_refused",
+            "Removals that were due and lacked their proof.",
+            "reason",
+            Unproven,
+        )
+        self._verify_failures = self._counter(
+            "verify_failures",
+            "Copies that were read back other than they were written.",
+        )
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"popfetchd_{name}", text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(
+            f"popfetchd_{name}", text, labels, registry=self.registry, buckets=buckets
+        )
+
+    def _counter(
+        self, name: str, text: str, label: str = "", values: Iterable[str] = ()
+    ) -> Counter:
+        labels = [label] if label else []
+        counter = Counter(f"popfetchd_{name}", text, labels, registry=self.registry)
+        for value in values:
+            counter.labels(value)
+        return counter
+
+    # -- the page ---------------------------------------------------------------------
+
+    def page(self) -> bytes:
+        """
+        Return the whole page, as CONTENT_TYPE says.
+        """
+        return generate_latest(self.registry)
+
+    # -- the service ------------------------------------------------------------------
+
+    def show_accounts(self, per_account: PerAccount) -> None:
+        """
+        Choose the accounts that have series of their own.
+        """
+        self._accounts.show(per_account)
+
+    def set_accounts(self, watched: Mapping[AccountName, Watched]) -> None:
+        """
+        These accounts are configured now, and no others.
+        """
+        self._accounts.replace(watched)
+
+    def set_archives(self, directories: Iterable[Path]) -> None:
+        """
+        These absolute paths hold archives, or will.
+        """
+        self._free_space.watch(directories)
+
+    def count_sessions(self, active: Callable[[], int]) -> None:
+        """
+        Ask *active* at each scrape how many visits run.
+        """
+        self._sessions_active.set_function(active)
+
+    def reloaded(self, *, taken: bool, at: float) -> None:
+        """
+        A configuration was read and *taken*, or refused; *at* is seconds since 1970.
+        """
+        self._reload_successful.set(taken)
+        if taken:
+            self._reload_time.set(at)
+
+    # -- visits -----------------------------------------------------------------------
+
+    def poll_skipped(self, why: Skipped) -> None:
+        """
+        A visit that was due does not take place.
+        """
+        self._skipped.labels(why).inc()
+
+    def poll_started(self, delay: float) -> None:
+        """
+        A visit begins, *delay* seconds after its planned time.
+        """
+        self._delay.observe(max(0.0, delay))
+
+    def poll_ended(self, report: PollReport) -> None:
+        """
+        A visit took place.
+        """
+        self._polls.labels(report.outcome).inc()
+        if report.failure is not None:
+            self._failures.labels(report.failure.reason).inc()
+        if isinstance(report.failure, NotProved):
+            self._verify_failures.inc()
+        self._duration.observe(report.duration)
+        for stage, seconds in report.stages.items():
+            self._stages.labels(stage).observe(seconds)
+        self._count_messages(report)
+
+    def _count_messages(self, report: PollReport) -> None:
+        self._archived.inc(report.archived)
+        self._archived_bytes.inc(report.archived_octets)
+        self._removed.inc(report.removed)
+        for skip, count in report.skipped.items():
+            self._messages_skipped.labels(skip).inc(count)
+        for unproven, count in report.unproven.items():
+            self._refused.labels(unproven).inc(count)
+
+    def account_changed(self, account: AccountName, state: AccountState) -> None:
+        """
+        What is remembered of *account* is *state* now.
+        """
+        self._accounts.update(account, state)
