@@ -105,11 +105,13 @@ def shorten(text: str) -> str:
 
 def sanitize(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """
-    Make every key, value and traceback of *event* safe to write.
+    Make every key, value and traceback of *event* safe to write; when, how grave and
+    what come first.
     """
+    first = {key: event.pop(key, "") for key in ("timestamp", "level", "event")}
     return {
         clean(key): _traceback(value) if key == "exception" else _safe(key, value)
-        for key, value in event.items()
+        for key, value in {**first, **event}.items()
     }
 
 
