@@ -95,9 +95,9 @@ class Pen:
 
     def text(self, sentences: int, end: str = "\r\n") -> str:
         """
-        Return so many sentences, each followed by *end*.
+        Return so many sentences, at most all there are, each followed by *end*.
         """
-        chosen = self.chance.choices(SENTENCES, k=sentences)
+        chosen = self.chance.sample(SENTENCES, k=sentences)
         return "".join(sentence + end for sentence in chosen)
 
 
@@ -235,7 +235,7 @@ def long_lines(pen: Pen) -> bytes:
     """
     One paragraph to a line, as some programs write: far beyond 998 octets.
     """
-    text = (pen.text(80, end=" ").strip() + "\r\n") * 3
+    text = (pen.text(12, end=" ") * 7 + "\r\n") * 3
     return pen.header("Minutes") + b"\r\n" + text.encode()
 
 

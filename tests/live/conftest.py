@@ -1,0 +1,41 @@
+"""
+Fixtures for the tests against Dovecot, which say loudly when there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.dovecot import Dovecot, missing, running
+
+
+REQUIRE = os.environ.get("POPFETCHD_LIVE") == "require"
+"""POPFETCHD_LIVE=require: no Dovecot is an error, not a reason to skip."""
+
+
+@pytest.fixture(scope="session")
+def dovecot(request: pytest.FixtureRequest) -> Iterator[Dovecot]:
+    """
+    A Dovecot for the whole run; each test adds users of its own.
+    """
+    if reason := missing():
+        give_up(request.config, reason)
+    with running() as server:
+        yield server
+
+
+def give_up(config: pytest.Config, reason: str) -> None:
+    """
+    Skip with *reason*, written past pytest's capture so that nobody overlooks it.
+    """
+    if REQUIRE:
+        pytest.fail(f"POPFETCHD_LIVE=require, but {reason}", pytrace=False)
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        sys.stderr.write(f"\nLIVE TESTS ARE SKIPPED: {reason}\n")
+    pytest.skip(reason)
