@@ -1,0 +1,387 @@
+"""
+One YAML file as texts, mappings and lists that know where they stand.
+
+Rules of this file:
+
+- A scalar stays as it was written: `0123`, `no` and `1:30` are text. What a key makes
+  of its text is the model's business. Quotes make one difference only: a bare `null`,
+  `~` or nothing at all is no value.
+- What only YAML 1.1 has, or what nobody needs here, is refused: merge keys, tags, keys
+  that are no text, a second document. So are keys that are written twice.
+- Whatever octets stand in the file, the answer is a `Document`; its mistakes say why
+  it has no root. Nesting and aliases are bounded, and nothing here recurses.
+- No sentence repeats a value, an anchor, a tag or a parser's quotation: each of them
+  may be an unquoted secret.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import stat
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from popfetchd.errors import Mistake
+
+
+LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+"""libyaml where PyYAML was built with it (ten times as fast), else pure Python."""
+
+LARGEST_FILE = 64 * 2**20
+"""Octets of one file; 100,000 accounts take 22 MB."""
+
+DEEPEST = 16
+"""Mappings and lists within one another; a configuration needs five."""
+
+MOST_ALIASED = 100_000
+"""Values that the aliases of one file may stand for in all ("a billion laughs")."""
+
+NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+"""What YAML 1.2's core schema reads as no value, where it stands without quotes."""
+
+UNFIT = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+"""What YAML does not allow, and the three rarer line ends that editors count otherwise."""
+
+
+class Text(str):
+    """
+    A scalar as it was written, or a key. *null*: it stands for no value.
+    """
+
+    __slots__ = ("column", "line", "null")
+    size = 1
+    line: int
+    column: int
+    null: bool
+
+
+class Sequence(list[object]):
+    """
+    A list of texts, mappings and lists.
+    """
+
+    __slots__ = ("column", "line", "size")
+    line: int
+    column: int
+    size: int
+    """Values in it, at any depth."""
+
+
+class Mapping(dict[str, object]):
+    """
+    Keys (each a `Text`) and their values, in the order written.
+
+    *flow*: it was written between braces, where a comma in an unquoted secret makes
+    its rest look like a key.
+    """
+
+    __slots__ = ("column", "flow", "line", "size")
+    line: int
+    column: int
+    size: int
+    flow: bool
+
+    def key(self, name: str) -> Text | None:
+        """
+        Return the key *name* with its place; None where it is not written.
+        """
+        return next((k for k in self if k == name and isinstance(k, Text)), None)
+
+
+Node = Text | Sequence | Mapping
+
+
+@dataclass(slots=True)
+class Document:
+    """
+    A file that was read. *root* is None where nothing can be made of it.
+
+    *mode*: its permission bits.
+    """
+
+    file: str
+    folder: Path
+    """Absolute; what relative paths in the file start from."""
+    mode: int = 0
+    root: Node | None = None
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def wrong(self, line: int, column: int, text: str) -> None:
+        """
+        Add a mistake.
+        """
+        self.mistakes.append(Mistake(self.file, line, column, text))
+
+
+class Unreadable(Exception):
+    """
+    Nothing can be made of the file. Never leaves this module.
+    """
+
+    def __init__(self, text: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(text)
+        self.text = text
+        self.line = line
+        self.column = column
+
+
+def read(path: Path) -> Document:
+    """
+    Read *path*. Never raises: what is wrong stands in the document's mistakes.
+    """
+    document = Document(str(path), path.absolute().parent)
+    try:
+        octets, document.mode = _octets(path)
+        document.root = _Builder(document).build(_text(octets))
+    except Unreadable as error:
+        document.wrong(error.line, error.column, error.text)
+    return document
+
+
+# -- from the file to its text --------------------------------------------------------
+
+
+def _octets(path: Path) -> tuple[bytes, int]:
+    try:
+        # O_NONBLOCK: a FIFO must not hold us up before we can see that it is one.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"cannot be opened: {_reason(error)}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable("is not a file")
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise Unreadable(
+                f"others may write it (mode {mode:04o}), and with it choose what "
+                "popfetchd runs; take that away with `chmod go-w`"
+            )
+        return _bounded(file.read(LARGEST_FILE + 1)), mode
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or "its name is no path"
+
+
+def _bounded(octets: bytes) -> bytes:
+    if len(octets) > LARGEST_FILE:
+        raise Unreadable(f"is larger than {LARGEST_FILE // 2**20} MiB")
+    return octets
+
+
+def _text(octets: bytes) -> str:
+    if octets.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Unreadable("is UTF-16; save it as UTF-8")
+    try:
+        # A byte order mark says nothing in UTF-8; YAML 1.2 §5.2 lets it stand.
+        text = octets.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        line, column = _place(error.object[: error.start].decode("utf-8"))
+        octet = error.object[error.start]
+        raise Unreadable(
+            f"octet 0x{octet:02X} is not UTF-8; save the file as UTF-8", line, column
+        ) from None
+    unfit = UNFIT.search(text)
+    if unfit:
+        raise Unreadable(
+            f"the control character U+{ord(unfit.group()):04X} is not allowed",
+            *_place(text[: unfit.start()]),
+        )
+    return text
+
+
+def _place(before: str) -> tuple[int, int]:
+    """
+    Return the line and column, both from 1, that follow the text *before*.
+    """
+    lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return len(lines), len(lines[-1]) + 1
+
+
+# -- from the text to its values ------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Open:
+    """
+    A mapping or list that is being filled.
+    """
+
+    node: Sequence | Mapping
+    anchor: str | None
+    key: Text | None = None
+    """In a mapping: the key that waits for its value."""
+
+
+class _Builder:
+    """
+    Puts a document together from the events of the parser.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.open: list[_Open] = []
+        self.anchors: dict[str | None, Node | None] = {}
+        """None while the anchored value is not complete."""
+        self.aliased = 0
+        self.root: Node | None = None
+
+    def build(self, text: str) -> Node:
+        for event in _events(text):
+            self._take(event)
+        if self.root is None or (isinstance(self.root, Text) and self.root.null):
+            raise Unreadable("is empty")
+        return self.root
+
+    def _take(self, event: yaml.Event) -> None:
+        match event:
+            case yaml.ScalarEvent():
+                self._tag(event)
+                self._complete(_scalar(event), event.anchor)
+            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                self._tag(event)
+                self._begin(event)
+            case yaml.CollectionEndEvent():
+                done = self.open.pop()
+                self._complete(done.node, done.anchor)
+            case yaml.AliasEvent():
+                self._alias(event)
+            case yaml.DocumentStartEvent() if self.root is not None:
+                raise Unreadable(
+                    "a second document begins here; a file holds one", *_mark(event)
+                )
+            case _:
+                """The ends of documents and of the stream say nothing."""
+
+    def _tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+        if event.tag not in {None, "!"}:
+            self.document.wrong(
+                *_mark(event),
+                "a tag (`!…`) has no meaning here; put text that begins with `!` in quotes",
+            )
+
+    def _begin(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
+        if len(self.open) == DEEPEST:
+            raise Unreadable(f"nested deeper than {DEEPEST} levels", *_mark(event))
+        self.anchors[event.anchor] = None
+        self.open.append(_Open(_container(event), event.anchor))
+
+    def _alias(self, event: yaml.AliasEvent) -> None:
+        node = self.anchors.get(event.anchor)
+        if node is None:
+            within = event.anchor in self.anchors
+            problem = "stands within itself" if within else "has no anchor before it"
+            raise Unreadable(
+                f"this alias {problem}; put text that begins with `*` in quotes",
+                *_mark(event),
+            )
+        self.aliased += node.size
+        if self.aliased > MOST_ALIASED:
+            raise Unreadable(
+                f"aliases stand for more than {MOST_ALIASED} values", *_mark(event)
+            )
+        self._complete(node, None)
+
+    def _complete(self, node: Node, anchor: str | None) -> None:
+        if anchor:
+            self.anchors[anchor] = node
+        if not self.open:
+            self.root = node
+            return
+        parent = self.open[-1]
+        parent.node.size += node.size
+        if isinstance(parent.node, Sequence):
+            parent.node.append(node)
+        elif parent.key is None:
+            parent.key = _key(node)
+        else:
+            self._put(parent.node, parent.key, node)
+            parent.key = None
+
+    def _put(self, mapping: Mapping, key: Text, node: Node) -> None:
+        first = mapping.key(key) if key in mapping else None
+        if first is None:
+            mapping[key] = node
+            return
+        name = "a key" if mapping.flow else key
+        self.document.wrong(
+            key.line,
+            key.column,
+            f"{name}: is written twice; first at line {first.line}, "
+            f"column {first.column}",
+        )
+
+
+def _container(
+    event: yaml.MappingStartEvent | yaml.SequenceStartEvent,
+) -> Sequence | Mapping:
+    node: Sequence | Mapping
+    if isinstance(event, yaml.MappingStartEvent):
+        node = Mapping()
+        node.flow = bool(event.flow_style)
+    else:
+        node = Sequence()
+    node.line, node.column = _mark(event)
+    node.size = 1
+    return node
+
+
+def _key(node: Node) -> Text:
+    if isinstance(node, Text):
+        return node
+    raise Unreadable(
+        "a key must be text; put text that begins with `[` or `{` in quotes",
+        node.line,
+        node.column,
+    )
+
+
+def _scalar(event: yaml.ScalarEvent) -> Text:
+    text = Text(event.value)
+    text.line, text.column = _mark(event)
+    # PyYAML in C says style '' where PyYAML in Python says None.
+    text.null = event.value in NULLS and not event.style
+    return text
+
+
+def _mark(event: yaml.Event) -> tuple[int, int]:
+    mark = cast("yaml.Mark", event.start_mark)  # a parser's event always has one
+    return mark.line + 1, mark.column + 1
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    try:
+        yield from yaml.parse(text, Loader=LOADER)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax(text, error) from None
+
+
+def _syntax(text: str, error: yaml.MarkedYAMLError) -> Unreadable:
+    mark = cast("yaml.Mark", error.problem_mark)  # a parser's error always has one
+    line, column = mark.line + 1, mark.column + 1
+    row = text.splitlines()[mark.line : line]
+    character = row[0][mark.column : column] if row else ""
+    return Unreadable(f"is not YAML: {_advice(character, error)}", line, column)
+
+
+def _advice(character: str, error: yaml.MarkedYAMLError) -> str:
+    if character == "\t":
+        return "a tab does not indent; use spaces"
+    if character == ":":
+        return "put text that holds `: ` in quotes"
+    if character in {"@", "`", "%"}:
+        return f"put text that begins with `{character}` in quotes"
+    # libyaml's sentences are constants; PyYAML's own repeat what they found.
+    if LOADER is yaml.BaseLoader:
+        return "the structure cannot be read here"
+    return str(error.problem)

@@ -1,0 +1,193 @@
+"""
+Every key of a configuration, and what it means.
+
+Rules of this file:
+
+- `Settings` are the keys that `defaults` and an account share; their defaults here are
+  popfetchd's own. `load` puts an operator's defaults beneath each account before it is
+  read, so that an `Account` is complete.
+- What a key may hold is a kind (`kinds`); what keys must be to one another, a rule
+  (`rules`). pydantic's own sentences are never shown (`mistakes`).
+- The string below a key is its description in the JSON schema.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from popfetchd.config import kinds
+from popfetchd.values import Mechanism, TlsMode
+
+
+NOT_YET = {
+    "provider": "presets come with a later release; write host, port and tls",
+    "oauth2": "OAuth 2.0 comes with a later release",
+    "access_token": "OAuth 2.0 comes with a later release",
+    "access_token_file": "OAuth 2.0 comes with a later release",
+    "access_token_env": "OAuth 2.0 comes with a later release",
+    "access_token_command": "OAuth 2.0 comes with a later release",
+    "access_token_credential": "OAuth 2.0 comes with a later release",
+    "access_token_keyring": "OAuth 2.0 comes with a later release",
+    "password_keyring": "keyrings come with a later release; use password_command",
+    "fingerprint_sha256": "pinning comes with a later release; use ca_file",
+    "server_name": "comes with a later release; `host` is the name that is verified",
+    "client_cert": "client certificates come with a later release",
+    "client_key": "client certificates come with a later release",
+}
+"""Keys of an account that the design has and this release has not."""
+
+
+class Strict(BaseModel):
+    """
+    Unknown keys are refused, values cannot be altered, and errors repeat no input.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Archive(Strict):
+    """
+    Where messages are kept, and how.
+    """
+
+    format: kinds.Format
+    path: kinds.Template
+    """Absolute; {account}, {user} and {host} are put in."""
+
+
+class Settings(Strict):
+    """
+    What `defaults` may set for every account, and each account for itself.
+    """
+
+    port: kinds.Port | None = None
+    """995 with `tls: implicit`, 110 otherwise."""
+    tls: kinds.Tls = TlsMode.IMPLICIT
+    """implicit: from the first octet; stls: after STLS; none: never, in clear."""
+    ca_file: kinds.AbsolutePath | None = None
+    """A private authority (PEM) to trust instead of the system's."""
+    auth: kinds.Auth = Mechanism.AUTO
+    """How to log in; auto takes the strongest that the server offers."""
+    password: kinds.Password | None = None
+    """Written in the file itself, which then nobody else may read; better not."""
+    password_file: kinds.Template | None = None
+    """The content of a file, without one final line end; read at each visit."""
+    password_env: kinds.Variable | None = None
+    """The value of an environment variable."""
+    password_command: kinds.Command | None = None
+    """The first line that a program prints; a list of words, no shell."""
+    password_credential: kinds.Credential | None = None
+    """A systemd credential, else a file below /run/secrets."""
+    every: kinds.Interval | None = None
+    """From one visit to the next; each account at its own phase."""
+    jitter: kinds.Delay = 30.0
+    """Each visit is up to this much late; never more than `every`."""
+    cron: kinds.CronLine | None = None
+    """When to visit, as in crontab(5); instead of `every`."""
+    timezone: kinds.Timezone = "UTC"
+    """In which `cron` is read."""
+    delete_after: kinds.DeleteAfter = None
+    """When a message may leave the server: never, verified, or a time after archiving."""
+    max_message_size: kinds.Size | None = None
+    """Larger messages stay on the server and are reported."""
+    timeout: kinds.Limit = 60.0
+    """For each step of a visit."""
+    deadline: kinds.Limit = 1800.0
+    """For a whole visit."""
+
+
+class Defaults(Settings):
+    """
+    What holds for each account that does not say otherwise.
+    """
+
+    host: kinds.Host | None = None
+    """The server."""
+    archive: Archive | None = None
+
+
+def _as_written(schema: dict[str, Any]) -> None:
+    """
+    Require what an account itself must hold: the rest may stand in `defaults`.
+    """
+    schema["required"] = ["name", "user"]
+
+
+class Account(Settings):
+    """
+    One maildrop: where it is, who logs in, and what is to become of its messages.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_as_written)
+
+    name: kinds.Name
+    """Unique; used in paths and metrics."""
+    host: kinds.Host
+    """The server."""
+    user: kinds.Line
+    archive: Archive
+
+
+class Http(Strict):
+    """
+    What is served over HTTP: /metrics, /healthz, /readyz and a status page.
+    """
+
+    listen: kinds.Listen = "127.0.0.1:10995"
+    """address:port"""
+
+
+class Log(Strict):
+    """
+    What is logged, to standard error.
+    """
+
+    level: kinds.LogLevel = kinds.Level.INFO
+    format: kinds.LogFormat = kinds.Rendering.AUTO
+    """auto: console on a terminal, JSON otherwise."""
+
+
+class Metrics(Strict):
+    """
+    What Prometheus sees.
+    """
+
+    per_account: kinds.MetricsPerAccount = kinds.PerAccount.AUTO
+    """auto: of every account up to 2,000, beyond that of those that fail."""
+
+
+class Limits(Strict):
+    """
+    How much is done at once.
+    """
+
+    sessions: kinds.Bound = 64
+    """POP3 sessions."""
+    sessions_per_host: kinds.Bound = 4
+    """POP3 sessions with one host."""
+
+
+class Configuration(Strict):
+    """
+    A whole configuration, files that it includes among it.
+    """
+
+    ledger: kinds.AbsolutePath
+    """Where the record of what is archived stands; SQLite."""
+    http: Http = Http()
+    log: Log = Log()
+    metrics: Metrics = Metrics()
+    limits: Limits = Limits()
+    include: Annotated[kinds.Patterns, Field(exclude=True)] = ()
+    """Files with further accounts, relative to this one; a bad one holds back its own."""
+    accounts_dir: Annotated[kinds.Line | None, Field(exclude=True)] = None
+    """A folder whose *.yaml and *.yml files hold further accounts."""
+    defaults: Annotated[Defaults, Field(exclude=True)] = Defaults()
+    accounts: tuple[Account, ...] = ()

@@ -1,0 +1,84 @@
+"""
+From the configuration to the plain values that the rest of popfetchd works with.
+
+Rules of this file:
+
+- No pydantic model leaves `popfetchd.config`: a visit takes `values.Account`, so that a
+  queue worker, which has no configuration file, can one day make the same visit.
+- Nothing is judged here: a `Configuration` that `load` returned has been.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from popfetchd import values
+from popfetchd.config import templates
+from popfetchd.config.model import Account, Configuration
+from popfetchd.values import TlsMode
+
+
+PORTS = {TlsMode.IMPLICIT: 995, TlsMode.STLS: 110, TlsMode.NONE: 110}
+"""Where POP3 is served when nobody says (RFC 8314 §3.2, RFC 1939 §3)."""
+
+
+def accounts(configuration: Configuration) -> tuple[values.Account, ...]:
+    """
+    Return the accounts of *configuration*, in the order written.
+    """
+    return tuple(_account(account) for account in configuration.accounts)
+
+
+def port(account: Account) -> int:
+    """
+    Return the port of *account*'s server.
+    """
+    return PORTS[account.tls] if account.port is None else account.port
+
+
+def filled(account: Account, template: str) -> str:
+    """
+    Return *template* with what *account* puts into it. Raises ValueError.
+    """
+    return templates.fill(
+        template, account=account.name, user=account.user, host=account.host
+    )
+
+
+def _account(account: Account) -> values.Account:
+    size = account.max_message_size
+    return values.Account(
+        name=values.AccountName(account.name),
+        server=_server(account),
+        login=values.Login(account.user, _secret(account), account.auth),
+        destination=values.Destination(
+            account.archive.format, Path(filled(account, account.archive.path))
+        ),
+        schedule=_schedule(account),
+        delete_after=account.delete_after,
+        max_message_size=None if size is None else values.Octets(size),
+        deadline=account.deadline,
+    )
+
+
+def _server(account: Account) -> values.Server:
+    policy = values.TlsPolicy(account.tls, account.ca_file)
+    return values.Server(account.host, port(account), policy, account.timeout)
+
+
+def _schedule(account: Account) -> values.Schedule:
+    if account.every is None:
+        return values.Cron(account.cron or "", account.timezone)
+    return values.Every(account.every, min(account.jitter, account.every))
+
+
+def _secret(account: Account) -> values.SecretSource:
+    if account.password is not None:
+        return values.InlineSecret(values.Secret(account.password.get_secret_value()))
+    if account.password_file is not None:
+        return values.SecretFile(Path(filled(account, account.password_file)))
+    if account.password_env is not None:
+        return values.SecretVariable(account.password_env)
+    if account.password_command is not None:
+        return values.SecretCommand(account.password_command)
+    return values.SecretCredential(filled(account, account.password_credential or ""))
