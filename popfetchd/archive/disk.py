@@ -1,0 +1,146 @@
+"""
+The system calls that an archive is written with, and nothing else.
+
+Rules of this file:
+
+- Everything the archive does to a disk goes through one `Disk`. A test passes one that
+  fails where it is told to, or one that loses what was not fsynced; nothing is patched.
+- A method is one system call, with its arguments and its OSError. What a failure means
+  is decided above (durable.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+RENAME_NOREPLACE = 1
+"""Do not overwrite the target (linux/fs.h)."""
+
+
+class Disk(Protocol):
+    """
+    A disk. *folder* is the descriptor of an open directory, as dir_fd is in `os`.
+    """
+
+    def open(
+        self, name: str, flags: int, mode: int = 0, folder: int | None = None
+    ) -> int: ...
+
+    def close(self, fd: int) -> None: ...
+
+    def pwrite(self, fd: int, octets: bytes | memoryview, offset: int) -> int: ...
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes: ...
+
+    def fsync(self, fd: int) -> None:
+        """Of a file or of a directory."""
+
+    def drop_pages(self, fd: int) -> None:
+        """Forget the cached pages, so that what is read next comes from the disk."""
+
+    def utime(self, fd: int, seconds: float) -> None: ...
+
+    def fstat(self, fd: int) -> os.stat_result: ...
+
+    def lstat(self, name: str, folder: int) -> os.stat_result: ...
+
+    def listdir(self, fd: int) -> list[str]: ...
+
+    def mkdir(self, name: str, mode: int, folder: int) -> None: ...
+
+    def link(self, name: str, folder: int, to: str, to_folder: int) -> None: ...
+
+    def rename(self, name: str, folder: int, to: str, to_folder: int) -> None:
+        """Rename without ever overwriting (renameat2, RENAME_NOREPLACE)."""
+
+    def unlink(self, name: str, folder: int) -> None: ...
+
+    def flock(self, fd: int, operation: int) -> None: ...
+
+    def geteuid(self) -> int: ...
+
+
+class RealDisk:
+    """
+    The machine's own disk.
+    """
+
+    def open(
+        self, name: str, flags: int, mode: int = 0, folder: int | None = None
+    ) -> int:
+        return os.open(name, flags | os.O_CLOEXEC, mode, dir_fd=folder)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def pwrite(self, fd: int, octets: bytes | memoryview, offset: int) -> int:
+        return os.pwrite(fd, octets, offset)
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes:
+        return os.pread(fd, count, offset)
+
+    def fsync(self, fd: int) -> None:
+        os.fsync(fd)
+
+    def drop_pages(self, fd: int) -> None:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def utime(self, fd: int, seconds: float) -> None:
+        os.utime(fd, (seconds, seconds))
+
+    def fstat(self, fd: int) -> os.stat_result:
+        return os.fstat(fd)
+
+    def lstat(self, name: str, folder: int) -> os.stat_result:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def listdir(self, fd: int) -> list[str]:
+        return os.listdir(fd)
+
+    def mkdir(self, name: str, mode: int, folder: int) -> None:
+        os.mkdir(name, mode, dir_fd=folder)
+
+    def link(self, name: str, folder: int, to: str, to_folder: int) -> None:
+        os.link(
+            name, to, src_dir_fd=folder, dst_dir_fd=to_folder, follow_symlinks=False
+        )
+
+    def rename(self, name: str, folder: int, to: str, to_folder: int) -> None:
+        # Python has no renameat2; what it has would overwrite.
+        old, new = os.fsencode(name), os.fsencode(to)
+        if _renameat2()(folder, old, to_folder, new, RENAME_NOREPLACE):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), to)
+
+    def unlink(self, name: str, folder: int) -> None:
+        os.unlink(name, dir_fd=folder)
+
+    def flock(self, fd: int, operation: int) -> None:
+        fcntl.flock(fd, operation)
+
+    def geteuid(self) -> int:
+        return os.geteuid()
+
+
+def _renameat2() -> Callable[[int, bytes, int, bytes, int], int]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        function = libc.renameat2
+    except AttributeError:  # a C library older than 2018
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    function.argtypes = (
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_uint,
+    )
+    renameat2: Callable[[int, bytes, int, bytes, int], int] = function
+    return renameat2

@@ -1,0 +1,311 @@
+"""
+The one write path: how octets come to stand on a disk so that we may believe it.
+
+    create → write … → close      a spool file, under a name of its own
+    prove                         fsync, forget the cache, read back, compare
+    publish                       link to the final name; never over anything
+    sync_folder                   only now does the name last
+
+Rules of this file:
+
+- Each step is a function of its own and fails as an ArchiveError of its own name.
+- After any error of write, fsync or close a file is condemned: it is unlinked, and the
+  message is retrieved anew. The kernel reports a lost page once; a second fsync of the
+  same file would report success for what the first one lost. So there is no second.
+- fsync promises what the disk promises. A disk that lies about its cache is found out
+  only when it returns other octets than it was given, which is why they are read back.
+- A file is opened by the descriptor of its folder, never through a symbolic link, and
+  created exclusively with mode 0600: nobody else's file, and nobody else's to read.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from popfetchd.archive.disk import Disk
+from popfetchd.errors import ArchiveError, NotProved
+from popfetchd.values import ContentDigest
+
+
+FILE_MODE = 0o600
+"""Mail is private (P4); an archive for a group is the operator's chmod away."""
+
+READ_OCTETS = 256 * 1024
+"""Read at a time: hashing is at full speed, memory does not grow with the message."""
+
+CLOSED = -1
+"""In place of a descriptor: there is none any more."""
+
+NO_LINKS_HERE = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What link(2) says where the file system has no hard links (FAT, some FUSE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """
+    An open directory: whatever its path comes to mean, this is the one that was meant.
+    """
+
+    fd: int
+    path: Path
+
+
+@contextmanager
+def step(name: str, path: Path) -> Iterator[None]:
+    """
+    Tell an OSError of what is done inside as a failure of step *name* at *path*.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError.from_os(name, path, error) from error
+
+
+class NewFile:
+    """
+    A file that is being written. Any failure condemns it.
+    """
+
+    def __init__(self, disk: Disk, folder: Folder, name: str) -> None:
+        self.path = folder.path / name
+        self._disk = disk
+        self._folder = folder
+        self._name = name
+        self._size = 0
+        self._over = False
+        # O_RDWR: an exact spool file has to be read again (`to_crlf`).
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with step("create", self.path):
+            self._fd = disk.open(name, flags, FILE_MODE, folder.fd)
+
+    def write(self, octets: bytes) -> None:
+        """
+        Write all of *octets* at the end; ArchiveError (DiskFull) when that fails.
+        """
+        with self._or_condemned("write"):
+            self._put(octets, self._size)
+            self._size += len(octets)
+
+    def to_crlf(self, lines: int) -> None:
+        """
+        Turn each of the file's *lines* LF into CRLF, in place.
+
+        From the end to the start, so that nothing is overwritten before it is read.
+        """
+        with self._or_condemned("rewrite"):
+            end, self._size = self._size, self._size + lines
+            target = self._size
+            while end:
+                start = max(0, end - READ_OCTETS)
+                octets = self._disk.pread(self._fd, end - start, start)
+                wider = octets.replace(b"\n", b"\r\n")
+                target -= len(wider)
+                self._put(wider, target)
+                end = start
+
+    def contents(self) -> Iterator[bytes]:
+        """
+        Return what was written so far, in pieces.
+        """
+        with self._or_condemned("read"):
+            yield from read(self._disk, self._fd)
+
+    def set_time(self, seconds: float) -> None:
+        """
+        Set the time of modification, in seconds since 1970.
+        """
+        with self._or_condemned("utime"):
+            self._disk.utime(self._fd, seconds)
+
+    def close(self) -> None:
+        """
+        Close the file. It stays, and is not durable yet: `prove` is next.
+        """
+        with self._or_condemned("close"):
+            fd, self._fd = self._fd, CLOSED  # whatever close(2) will say
+            self._disk.close(fd)
+            self._over = True
+
+    def condemn(self) -> None:
+        """
+        Close and unlink the file, unless it was closed properly. Never raises.
+        """
+        if self._over:
+            return
+        self._over = True
+        if self._fd != CLOSED:
+            with suppress(OSError):
+                self._disk.close(self._fd)
+        condemn(self._disk, self._folder, self._name)
+
+    @contextmanager
+    def _or_condemned(self, name: str) -> Iterator[None]:
+        if self._over:
+            raise ArchiveError(name, self.path, "the file is closed")
+        try:
+            yield
+        except OSError as error:
+            self.condemn()
+            raise ArchiveError.from_os(name, self.path, error) from error
+
+    def _put(self, octets: bytes, offset: int) -> None:
+        rest = memoryview(octets)
+        while rest:
+            written = self._disk.pwrite(self._fd, rest, offset)
+            if not written:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            rest, offset = rest[written:], offset + written
+
+
+def condemn(disk: Disk, folder: Folder, name: str) -> None:
+    """
+    Unlink a file that is not to be believed. Never raises: an error is on its way.
+
+    If even that fails, the file has no row in the ledger, and is swept one day.
+    """
+    with suppress(OSError):
+        disk.unlink(name, folder.fd)
+
+
+def prove(disk: Disk, folder: Folder, name: str, content: ContentDigest) -> None:
+    """
+    Make file *name* durable and read it back; or condemn it and raise.
+
+    Raises NotProved when the disk returns other octets than those of *content*, and
+    ArchiveError when a step fails.
+    """
+    try:
+        sync_file(disk, folder, name)
+        found = digest(disk, folder, name)
+    except ArchiveError:
+        condemn(disk, folder, name)
+        raise
+    if found != content:
+        condemn(disk, folder, name)
+        raise NotProved("read back", folder.path / name, "other octets than written")
+
+
+def sync_file(disk: Disk, folder: Folder, name: str) -> None:
+    """
+    Fsync file *name* and forget its cached pages.
+
+    The descriptor is not the one that wrote: a batch of files would hold too many. A
+    page lost in between is still reported here (Linux since 4.16 keeps what nobody was
+    told); and were it not, the octets read back would tell.
+    """
+    path = folder.path / name
+    with opened(disk, folder, name) as fd:
+        with step("fsync", path):
+            disk.fsync(fd)
+        with step("fadvise", path):
+            disk.drop_pages(fd)
+
+
+def sync_found(disk: Disk, folder: Folder, name: str) -> bool:
+    """
+    Make a file that others may move, and its name in *folder*, last.
+
+    False when it is not there (any more).
+    """
+    with step("open", folder.path / name):
+        try:
+            fd = disk.open(name, os.O_RDONLY | os.O_NOFOLLOW, 0, folder.fd)
+        except FileNotFoundError:
+            return False
+    try:
+        sync_folder(disk, Folder(fd, folder.path / name))
+    finally:
+        disk.close(fd)
+    sync_folder(disk, folder)
+    return True
+
+
+def look(disk: Disk, folder: Folder, name: str) -> os.stat_result | None:
+    """
+    Return what is known of *name* in *folder*; None when it is not there.
+    """
+    with step("look", folder.path / name):
+        try:
+            return disk.lstat(name, folder.fd)
+        except FileNotFoundError:
+            return None
+
+
+def digest(disk: Disk, folder: Folder, name: str) -> ContentDigest:
+    """
+    Return the SHA-256 of file *name*, read through a descriptor of its own.
+    """
+    content = hashlib.sha256()
+    with opened(disk, folder, name) as fd, step("read back", folder.path / name):
+        for octets in read(disk, fd):
+            content.update(octets)
+    return ContentDigest(content.digest())
+
+
+def read(disk: Disk, fd: int) -> Iterator[bytes]:
+    """
+    Return a file's octets from its start, in pieces.
+    """
+    offset = 0
+    while octets := disk.pread(fd, READ_OCTETS, offset):
+        yield octets
+        offset += len(octets)
+
+
+@contextmanager
+def opened(disk: Disk, folder: Folder, name: str) -> Iterator[int]:
+    """
+    Open file *name* for reading, never through a symbolic link; close it afterwards.
+    """
+    path = folder.path / name
+    with step("open", path):
+        fd = disk.open(name, os.O_RDONLY | os.O_NOFOLLOW, 0, folder.fd)
+    try:
+        yield fd
+    except BaseException:
+        with suppress(OSError):
+            disk.close(fd)
+        raise
+    with step("close", path):
+        disk.close(fd)
+
+
+def publish(disk: Disk, source: Folder, name: str, target: Folder, to: str) -> None:
+    """
+    Give file *name* of *source* its name *to* in *target*, unless that name is taken.
+
+    Where links do not exist the file is renamed instead, and its old name is gone.
+    Done again, it does nothing. It lasts only after `sync_folder(target)`.
+    """
+    try:
+        disk.link(name, source.fd, to, target.fd)
+    except OSError as error:
+        if error.errno in NO_LINKS_HERE:
+            with step("rename", target.path / to):
+                disk.rename(name, source.fd, to, target.fd)
+        elif not _is_same_file(disk, source, name, target, to):
+            raise ArchiveError.from_os("link", target.path / to, error) from error
+
+
+def _is_same_file(
+    disk: Disk, source: Folder, name: str, target: Folder, to: str
+) -> bool:
+    one, other = look(disk, source, name), look(disk, target, to)
+    if one is None or other is None:
+        return False
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def sync_folder(disk: Disk, folder: Folder) -> None:
+    """
+    Make the names in *folder* last.
+    """
+    with step("fsync", folder.path):
+        disk.fsync(folder.fd)

@@ -1,0 +1,173 @@
+"""
+How a folder is reached, and made where it is missing.
+
+Rules of this file:
+
+- A folder is walked to from the root, by descriptors: what was looked at is what is
+  used. What is missing is made with mode 0700, and the folder above it is fsynced.
+- As root, no symbolic link is followed and no folder is entered that root does not
+  own: its owner could have put a link there, and made root write wherever he likes.
+- A run that was killed between mkdir and fsync leaves a folder that a power cut may
+  take away. So the last folder that was found is taken for such a one: before anything
+  is made in it, the folder above it is fsynced. A folder with something in it is safe.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from popfetchd.archive.disk import Disk
+from popfetchd.archive.durable import Folder, opened, step, sync_folder
+from popfetchd.errors import ArchiveError, UnsafeArchive
+
+
+FOLDER_MODE = 0o700
+"""Mail is private (P4)."""
+
+PASSING = os.O_PATH | os.O_DIRECTORY
+"""To pass through a folder takes no right to read it."""
+
+READING = os.O_RDONLY | os.O_DIRECTORY
+
+ROOT = 0
+"""The uid of root."""
+
+
+def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
+    """
+    Open the folder at absolute *path*, making what is missing, and the one above it.
+
+    Raises UnsafeArchive where root must not write, ArchiveError where a step fails.
+    """
+    with ExitStack() as passed:
+        with step("open", Path("/")):
+            here = above = Folder(disk.open("/", PASSING), Path("/"))
+        passed.callback(disk.close, here.fd)
+        found = True
+        for part in path.parts[1:]:
+            below = _enter(disk, here, part, PASSING)
+            if below is None:
+                if found:
+                    sync_above(disk, above, here)
+                found = False
+                below = _make(disk, here, part, PASSING)
+            passed.callback(disk.close, below.fd)
+            above, here = here, below
+        return _kept(disk, above), _kept(disk, here)
+
+
+def reach_within(disk: Disk, folder: Folder, name: str) -> Folder:
+    """
+    Open the folder *name* within *folder*, making it if it is missing.
+
+    A symbolic link is refused: it would lead elsewhere than where the ledger says.
+    """
+    flags = READING | os.O_NOFOLLOW
+    found = _enter(disk, folder, name, flags)
+    return _make(disk, folder, name, flags) if found is None else found
+
+
+def sync_above(disk: Disk, above: Folder, folder: Folder) -> None:
+    """
+    Make *folder*'s name in *above* last, if it may be we who made it.
+    """
+    with step("stat", folder.path):
+        mounted = disk.fstat(above.fd).st_dev != disk.fstat(folder.fd).st_dev
+    if not mounted and _readable(disk, above):
+        sync_names(disk, above)
+
+
+def sync_names(disk: Disk, folder: Folder) -> None:
+    """
+    Make the names in *folder* last, which may be open for passing only.
+    """
+    with opened(disk, folder, ".") as fd:
+        sync_folder(disk, Folder(fd, folder.path))
+
+
+def _readable(disk: Disk, folder: Folder) -> bool:
+    # Where we may not read we have made nothing: its fsync would have failed.
+    try:
+        disk.close(disk.open(".", READING, 0, folder.fd))
+    except PermissionError:
+        return False
+    except OSError as error:
+        raise ArchiveError.from_os("open", folder.path, error) from error
+    return True
+
+
+def _kept(disk: Disk, folder: Folder) -> Folder:
+    with step("open", folder.path):
+        return Folder(disk.open(".", PASSING, 0, folder.fd), folder.path)
+
+
+def _enter(disk: Disk, folder: Folder, name: str, flags: int) -> Folder | None:
+    # None: there is nothing of that name.
+    path = folder.path / name
+    if disk.geteuid() == ROOT:
+        flags |= os.O_NOFOLLOW
+    try:
+        entered = Folder(disk.open(name, flags, 0, folder.fd), path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _refused(disk, folder, name, error) from error
+    try:
+        _check_owner(disk, entered)
+    except ArchiveError:
+        with suppress(OSError):
+            disk.close(entered.fd)
+        raise
+    return entered
+
+
+def _make(disk: Disk, folder: Folder, name: str, flags: int) -> Folder:
+    path = folder.path / name
+    with step("mkdir", path), suppress(FileExistsError):  # another was quicker
+        disk.mkdir(name, FOLDER_MODE, folder.fd)
+    made = _enter(disk, folder, name, flags)
+    if made is None:
+        raise ArchiveError("mkdir", path, "it was removed again")
+    sync_names(disk, folder)
+    return made
+
+
+def _refused(disk: Disk, folder: Folder, name: str, error: OSError) -> ArchiveError:
+    path = folder.path / name
+    if error.errno in {errno.ELOOP, errno.ENOTDIR} and _is_link(disk, folder, name):
+        return UnsafeArchive(
+            path,
+            "is a symbolic link, which popfetchd does not follow here",
+            f"write the path itself: {os.path.realpath(path)}",
+        )
+    return ArchiveError.from_os("open", path, error)
+
+
+def _is_link(disk: Disk, folder: Folder, name: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISLNK(disk.lstat(name, folder.fd).st_mode)
+    return False
+
+
+def _check_owner(disk: Disk, folder: Folder) -> None:
+    with step("stat", folder.path):
+        owner = disk.fstat(folder.fd).st_uid
+    if disk.geteuid() == ROOT and owner != ROOT:
+        raise UnsafeArchive(
+            folder.path,
+            f"belongs to {_name_of(owner)}, and root writes only where root owns all",
+            f"run it as the owner: runuser -u {_name_of(owner)} -- popfetchd …",
+        )
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"

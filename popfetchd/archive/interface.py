@@ -1,0 +1,49 @@
+"""
+What a visit may ask of an archive, whatever its format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from popfetchd.archive.spool import SpoolFile
+from popfetchd.values import Copy, Listed, Published, Recorded, Spooled, Verified
+
+
+class Archive(Protocol):
+    """
+    The destination of one account's messages.
+
+    In order: `open`; `settle` what a crash left, `sweep`; then for each batch `spool`,
+    `prove`, (the ledger records), `publish`, (the ledger commits), `discard`; `close`.
+    `prove` may run in another thread than `spool`. Each raises ArchiveError (DiskFull,
+    NotProved, UnsafeArchive) when a step of it fails.
+    """
+
+    def open(self) -> None:
+        """Reach the place, and make it if it is missing."""
+
+    def spool(self, listed: Listed, number: int) -> SpoolFile:
+        """Open a spool file for *listed*; *number* is one that the ledger reserved."""
+
+    def prove(self, spooled: Spooled) -> Verified:
+        """Make the spool file durable, read it back, compare; once for each."""
+
+    def publish(self, batch: Sequence[Recorded]) -> list[Published]:
+        """Let the copies appear in the archive, durably, all of them or an error."""
+
+    def discard(self, copy: Copy) -> None:
+        """Unlink the spool file of *copy*, if it is there."""
+
+    def settle(self, recorded: Recorded) -> Published | None:
+        """Close what an interrupted visit left open; None: the copy is nowhere."""
+
+    def sweep(self, open_bases: Collection[str]) -> int:
+        """Unlink our spool files that no open row of the ledger bears; return how many."""
+
+    def highest_number(self) -> int:
+        """Return the highest number of our ledger in the archive; 0 without any."""
+
+    def close(self) -> None:
+        """Let go of the place. Never raises; may be called again."""

@@ -1,0 +1,304 @@
+"""
+A maildir: one message, one file (https://cr.yp.to/proto/maildir.html).
+
+    tmp/BASE            the spool file
+    new/BASE,S=123      published; until the spool file is unlinked both are one file
+    cur/BASE,S=123:2,S  a mail reader took it
+
+Rules of this file:
+
+- The order is the promise (docs/adr/0002): prove, (the ledger records), publish, (the
+  ledger commits), discard. Each step is durable before the next begins.
+- `tmp`, `new` and `cur` are held open: whatever their paths come to mean, these are
+  meant. They are on one device, or a link between them could not be atomic.
+- Only our own files are ever touched, and only in `tmp/`. What is in `new/` and `cur/`
+  belongs to the reader: it may flag, number, move or delete it at any instant.
+- Several visits may share one maildir. Each holds a shared kernel lock on `tmp/`; only
+  who can have it alone sweeps, for the spool files of a visit under way have no row.
+"""
+
+from __future__ import annotations
+
+import fcntl
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from popfetchd.archive import names
+from popfetchd.archive.disk import Disk, RealDisk
+from popfetchd.archive.durable import (
+    Folder,
+    NewFile,
+    digest,
+    look,
+    prove,
+    publish,
+    step,
+    sync_folder,
+    sync_found,
+)
+from popfetchd.archive.folders import reach, reach_within, sync_above, sync_names
+from popfetchd.archive.spool import SpoolFile
+from popfetchd.errors import ArchiveError, UnsafeArchive
+from popfetchd.values import (
+    ArchiveFormat,
+    Copy,
+    Fingerprint,
+    LedgerId,
+    Listed,
+    Published,
+    Recorded,
+    Spooled,
+    Verified,
+)
+
+
+LOOKS = 2
+"""A reader that renames a file while its folder is read can hide it from one look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    The open folders of a maildir.
+    """
+
+    above: Folder
+    here: Folder
+    tmp: Folder
+    new: Folder
+    cur: Folder
+
+
+class Maildir:
+    """
+    The maildir at *directory* (an absolute path), as an `Archive`.
+
+    *ledger* names the ledger whose numbers its files bear, *host* this machine; *now*
+    gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        ledger: LedgerId,
+        *,
+        host: str,
+        now: Callable[[], float],
+        disk: Disk | None = None,
+    ) -> None:
+        self.directory = directory
+        self._ledger = ledger
+        self._ours = names.ours(ledger)
+        self._host = host
+        self._now = now
+        self._disk = disk or RealDisk()
+        self._opened_at = 0.0
+        self._anchored = False
+        self._place: Place | None = None
+        self._held = ExitStack()
+
+    # -- open and close ---------------------------------------------------------------
+
+    def open(self) -> None:
+        """
+        Reach the maildir, making what is missing (0700).
+
+        UnsafeArchive where tmp, new or cur lead elsewhere, and where root must not write.
+        """
+        self._opened_at = self._now()
+        with ExitStack() as reached:
+            above, here = reach(self._disk, self.directory)
+            self._hold(reached, above, here)
+            subfolders = []
+            for name in ("tmp", "new", "cur"):
+                subfolders.append(reach_within(self._disk, here, name))
+                self._hold(reached, subfolders[-1])
+            self._check_devices(subfolders)
+            self._lock(subfolders[0], fcntl.LOCK_SH)
+            self._place = Place(above, here, *subfolders)
+            self._held = reached.pop_all()
+
+    def close(self) -> None:
+        """
+        Let go of the maildir. Never raises; may be called again.
+        """
+        self._place = None
+        with suppress(OSError):
+            self._held.close()
+
+    def _hold(self, stack: ExitStack, *folders: Folder) -> None:
+        for folder in folders:
+            stack.callback(self._disk.close, folder.fd)
+
+    def _check_devices(self, folders: Iterable[Folder]) -> None:
+        with step("stat", self.directory):
+            devices = {self._disk.fstat(folder.fd).st_dev for folder in folders}
+        if len(devices) > 1:
+            raise UnsafeArchive(
+                self.directory,
+                "tmp, new and cur are on different devices",
+                "put the whole maildir on one file system",
+            )
+
+    def _lock(self, folder: Folder, operation: int) -> bool:
+        # Where there are no locks nobody gets one alone either, and nobody sweeps.
+        try:
+            self._disk.flock(folder.fd, operation | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    @property
+    def _at(self) -> Place:
+        if self._place is None:
+            raise ArchiveError("open", self.directory, "the maildir is not open")
+        return self._place
+
+    # -- a message's way --------------------------------------------------------------
+
+    def spool(self, listed: Listed, number: int) -> SpoolFile:
+        """
+        Open a spool file for *listed* in tmp/.
+        """
+        base = names.new_base(self._now(), self._ledger, number, self._host)
+
+        def evidence(fingerprint: Fingerprint) -> Spooled:
+            name = names.final_name(base, fingerprint.stored)
+            copy = Copy(ArchiveFormat.MAILDIR, self.directory, base, name)
+            return Spooled(listed, number, copy, fingerprint)
+
+        file = NewFile(self._disk, self._at.tmp, base)
+        return SpoolFile(file, evidence, visit_started=self._opened_at)
+
+    def prove(self, spooled: Spooled) -> Verified:
+        """
+        Make the spool file durable and compare what the disk returns; once for each.
+
+        When a step fails, or the octets differ (NotProved), the file is unlinked.
+        """
+        copy = self._mine(spooled.copy)
+        prove(self._disk, self._at.tmp, copy.base, spooled.fingerprint.content)
+        return Verified(spooled)
+
+    def publish(self, batch: Sequence[Recorded]) -> list[Published]:
+        """
+        Link the batch into new/, then make its names last by one fsync.
+        """
+        if not batch:
+            return []
+        for recorded in batch:
+            copy = self._mine(recorded.copy)
+            publish(self._disk, self._at.tmp, copy.base, self._at.new, copy.name)
+        sync_folder(self._disk, self._at.new)
+        self._anchor()
+        return [Published(recorded) for recorded in batch]
+
+    def discard(self, copy: Copy) -> None:
+        """
+        Unlink the spool file of *copy*: it was published, or is not wanted.
+        """
+        self._unlink_spool(self._mine(copy).base)
+
+    def _unlink_spool(self, base: str) -> None:
+        tmp = self._at.tmp
+        with step("unlink", tmp.path / base), suppress(FileNotFoundError):
+            self._disk.unlink(base, tmp.fd)
+
+    def _anchor(self) -> None:
+        # A run killed while it made the maildir has not made its folders last.
+        if not self._anchored:
+            sync_names(self._disk, self._at.here)
+            sync_above(self._disk, self._at.above, self._at.here)
+            self._anchored = True
+
+    def _mine(self, copy: Copy) -> Copy:
+        if copy.directory != self.directory:
+            raise UnsafeArchive(
+                self.directory,
+                f"the copy belongs in {copy.directory}",
+                "please report this: it is a fault of popfetchd",
+            )
+        return copy
+
+    # -- recovery ---------------------------------------------------------------------
+
+    def settle(self, recorded: Recorded) -> Published | None:
+        """
+        Close what an interrupted visit left open.
+
+        Found in new/ or cur/: made to last, published. Not there, but spooled: published
+        now, if its digest is right; a second link says that a reader has moved it. None
+        when it is nowhere, or not what was recorded: the message is to be fetched again.
+        """
+        copy = self._mine(recorded.copy)
+        if any(self._found(copy) for _ in range(LOOKS)):
+            self._anchor()
+            return Published(recorded)
+        spooled = look(self._disk, self._at.tmp, copy.base)
+        if spooled is None:
+            return None
+        if spooled.st_nlink > 1:
+            return self._moved(recorded)
+        if digest(self._disk, self._at.tmp, copy.base) != recorded.content:
+            return None
+        return self.publish([recorded])[0]
+
+    def _found(self, copy: Copy) -> bool:
+        # A mail reader may move the file between the look and the open: look again.
+        return any(
+            sync_found(self._disk, folder, name)
+            for folder in (self._at.new, self._at.cur)
+            for name in self._bearers(folder, copy)
+        )
+
+    def _bearers(self, folder: Folder, copy: Copy) -> list[str]:
+        # The exact name first: to read a large folder takes long.
+        if look(self._disk, folder, copy.name) is not None:
+            return [copy.name]
+        return [n for n in self._names(folder) if names.base_of(n) == copy.base]
+
+    def _moved(self, recorded: Recorded) -> Published:
+        # Wherever the reader has put it: the file, and what he did in our folders, last.
+        if not sync_found(self._disk, self._at.tmp, recorded.copy.base):
+            raise ArchiveError("open", self._at.tmp.path, "the spool file is gone")
+        sync_folder(self._disk, self._at.new)
+        sync_folder(self._disk, self._at.cur)
+        self._anchor()
+        return Published(recorded)
+
+    def sweep(self, open_bases: Collection[str]) -> int:
+        """
+        Unlink the spool files of our ledger whose base no open row bears.
+
+        To be called before `spool`, with the open rows of all accounts. Does nothing
+        (0) while another visit has this maildir open.
+        """
+        if not self._lock(self._at.tmp, fcntl.LOCK_EX):
+            self._lock(self._at.tmp, fcntl.LOCK_SH)  # the failed try has dropped it
+            return 0
+        try:
+            orphans = [
+                name
+                for name in self._names(self._at.tmp)
+                if self._ours.match(name) and names.base_of(name) not in open_bases
+            ]
+            for name in orphans:
+                self._unlink_spool(name)
+        finally:
+            self._lock(self._at.tmp, fcntl.LOCK_SH)
+        return len(orphans)
+
+    def highest_number(self) -> int:
+        """
+        Return the highest number of our ledger in tmp/, new/ and cur/; 0 without any.
+        """
+        folders = (self._at.tmp, self._at.new, self._at.cur)
+        found = (self._ours.match(n) for f in folders for n in self._names(f))
+        return max((int(name.group(1)) for name in found if name), default=0)
+
+    def _names(self, folder: Folder) -> list[str]:
+        with step("list", folder.path):
+            return self._disk.listdir(folder.fd)
