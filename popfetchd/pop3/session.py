@@ -1,0 +1,626 @@
+"""
+One POP3 session, told as a visit uses it: blocking, in the RFC's words.
+
+Rules of this file:
+
+- One gate: nothing reaches USER, APOP or AUTH but through `Session.login`, which looks at
+  the channel first (CVE-2021-39272).
+- What was learnt before TLS is forgotten with it: octets behind the +OK to STLS end the
+  session, and CAPA is asked again (RFC 2595 §4).
+- After any failure but a plain -ERR the session is broken and its socket closed: no
+  further command is sent, not even QUIT. `with` closes without QUIT.
+- What is pipelined is a generator. When it is abandoned while replies are on their way,
+  the session breaks: nobody could tell any more which reply is whose.
+- `retrieved` holds each message whose RETR was *sent*, whatever came of it: some servers
+  hide or remove such messages at QUIT (Gmail, EXPIRE 0).
+- No refusal repeats a credential, also where the server echoes what it was sent.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from popfetchd.errors import (
+    CommandRefused,
+    LimitExceeded,
+    LocalProtocolError,
+    NoMechanism,
+    ProtocolViolation,
+    ServerRefusal,
+    StlsInjected,
+    StlsUnavailable,
+)
+from popfetchd.pop3 import auth
+from popfetchd.pop3.multiline import CRLF, Collector
+from popfetchd.pop3.protocol import (
+    LONGEST_COMMAND,
+    BodyChunk,
+    Command,
+    Continuation,
+    Event,
+    GreetingReceived,
+    NeedData,
+    Protocol,
+    ReplyReceived,
+    State,
+)
+from popfetchd.pop3.replies import (
+    Capabilities,
+    Greeting,
+    Reply,
+    parse_drop_listing,
+    parse_scan_listing,
+    parse_unique_id_listing,
+    refusal,
+)
+from popfetchd.pop3.transport import Deadline, TlsContexts, Transport, connect
+from popfetchd.values import (
+    Channel,
+    DropListing,
+    Listing,
+    Mechanism,
+    MessageNumber,
+    Secret,
+    Server,
+    SessionId,
+    TlsMode,
+)
+
+
+CAPABILITY_OCTETS = 65_536
+"""Octets of a reply to CAPA. Real ones have some hundreds."""
+
+LISTING_OCTETS = 33_554_432
+"""
+Octets of a reply to LIST or UIDL: 32 MiB hold 400,000 of the longest lawful unique-ids
+(RFC 1939 §7: 70 characters, and the number before them).
+"""
+
+TOP_OCTETS = 1_048_576
+"""
+Octets kept of each reply to TOP. Headers of more than this are an attack; what is behind
+is thrown away, so that one such message does not hold up its maildrop.
+"""
+
+PIPELINE_DEPTH = 64
+"""
+Commands whose replies are awaited at once. Their octets (at most 18 each, 1.2 kB in all)
+fit any transport's window, as RFC 2449 §6.8 asks, and Dovecot's 2 kB of input; they hide
+a round trip of 100 ms behind 64 messages. All of them count as `retrieved`.
+"""
+
+
+def open_session(server: Server, contexts: TlsContexts, deadline: Deadline) -> Session:
+    """
+    Connect, and return a session that is ready for `login`.
+
+    Takes the greeting, asks CAPA, and starts TLS by STLS where the policy says so.
+
+    Raises NetworkError; TlsError (StlsUnavailable, StlsInjected, CertificateRefused …);
+    ServerRefusal when the server turns us away; RemoteError; ConfigurationError.
+    """
+    session = Session(server, connect(server, contexts, deadline))
+    session.begin(contexts)
+    return session
+
+
+class Session:
+    """
+    One connection to one maildrop, from the greeting to QUIT.
+
+    Each method may raise NetworkError and RemoteError (ProtocolViolation, LimitExceeded),
+    after which the session is broken; LocalProtocolError when it was called out of place;
+    and ServerRefusal for a -ERR, which leaves the session as it was.
+    """
+
+    def __init__(self, server: Server, transport: Transport) -> None:
+        self.id = SessionId(secrets.token_hex(8))
+        self.greeting = Greeting("", None)
+        self.capabilities = Capabilities()
+        """As of now: they may change with TLS and with the login."""
+        self.retrieved: set[MessageNumber] = set()
+        """Every message whose RETR was sent, also those that never came."""
+        self._server = server
+        self._transport = transport
+        self._protocol = Protocol()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def channel(self) -> Channel:
+        """
+        What the connection is made of.
+        """
+        return self._transport.channel
+
+    @property
+    def state(self) -> State:
+        """
+        Where the session stands; CLOSED and BROKEN take no command.
+        """
+        return self._protocol.state
+
+    # -- beginning
+
+    def begin(self, contexts: TlsContexts) -> None:
+        """
+        Take the greeting, ask CAPA, and start TLS if the policy is STLS.
+
+        `open_session` does this; it is done once.
+        """
+        with self._breaking():
+            self._take_greeting()
+            self._ask_capabilities()
+            if self._server.tls.mode is TlsMode.STLS:
+                self._start_tls(contexts)
+                self._ask_capabilities()
+
+    def _take_greeting(self) -> None:
+        event = self._event()
+        assert isinstance(event, GreetingReceived)  # noqa: S101 -- what comes first
+        if not event.reply.ok:
+            raise refusal(Command.GREETING, event.reply)
+        self.greeting = event.greeting
+
+    def _ask_capabilities(self) -> None:
+        """
+        Ask CAPA (RFC 2449 §5). Where it is refused, what was known before stays.
+        """
+        if self._exchange(Command.CAPA).ok:
+            body = self._collect("CAPABILITY_OCTETS", CAPABILITY_OCTETS)
+            self.capabilities = Capabilities.parse(body)
+
+    def _start_tls(self, contexts: TlsContexts) -> None:
+        """
+        Start TLS inside this connection (RFC 2595 §4), or raise TlsError.
+        """
+        host = self._server.host
+        if not self.capabilities.has("STLS"):
+            raise StlsUnavailable(host, "the server does not offer it")
+        if not self._exchange(Command.STLS).ok:
+            raise StlsUnavailable(host, "the server offered it, and refused it")
+        if self._protocol.unread:
+            raise StlsInjected(host, self._protocol.unread)
+        self._transport.start_tls(contexts)
+        self.capabilities = Capabilities()
+
+    # -- logging in
+
+    def login(self, user: str, secret: Secret, mechanism: Mechanism) -> None:
+        """
+        Log in with *mechanism*, and ask CAPA again (RFC 2449 §5).
+
+        AUTO takes PLAIN where the server lists it for AUTH, else USER. Raises
+        AuthenticationRefused, InUse, LoginDelayed, SystemTemporary, SystemPermanent; and
+        NoMechanism, before anything was sent, when the mechanism or the credentials
+        cannot be used here.
+        """
+        self._gate()
+        name = _octets(mechanism, "user name", user)
+        password = _octets(mechanism, "password", secret.reveal())
+        offered = mechanism is Mechanism.AUTO and "PLAIN" in self.capabilities.sasl
+        if mechanism is Mechanism.APOP:
+            self._log_in_apop(name, password)
+        elif mechanism is Mechanism.PLAIN or offered:
+            self._log_in_plain(name, password)
+        else:
+            self._log_in_user(name, password)
+        self._ask_capabilities()
+
+    def _gate(self) -> None:
+        """
+        Let credentials pass over TLS; in clear only where the operator wrote `none`.
+        """
+        written_out = self._server.tls.mode is TlsMode.NONE
+        if self.channel.tls_version is None and not written_out:
+            raise LocalProtocolError("login without TLS", self.state)
+
+    def _log_in_user(self, name: bytes, password: bytes) -> None:
+        _must_fit(Mechanism.USER, b"USER", name)
+        _must_fit(Mechanism.USER, b"PASS", password)
+        with _unspoken(password):
+            self._demand(Command.USER, name)
+            self._demand(Command.PASS, password)
+
+    def _log_in_apop(self, name: bytes, password: bytes) -> None:
+        if self.greeting.timestamp is None:
+            problem = "the greeting has no timestamp of the form that is safe to answer"
+            raise NoMechanism(Mechanism.APOP, problem)
+        digest = auth.apop(self.greeting.timestamp, password)
+        _must_fit(Mechanism.APOP, b"APOP", name, digest)
+        with _unspoken(digest):
+            self._demand(Command.APOP, name, digest)
+
+    def _log_in_plain(self, name: bytes, password: bytes) -> None:
+        with _unspoken(password, auth.encode(auth.plain(name, password))):
+            self._authenticate(auth.Plain(name, password))
+
+    def _authenticate(self, mechanism: auth.SaslMechanism) -> None:
+        """
+        Do one exchange of AUTH (RFC 5034 §4). Raises the refusal of a -ERR.
+        """
+        self._must_be_idle(Command.AUTH)
+        with self._breaking():
+            reply = self._converse(mechanism)
+        if not reply.ok:
+            raise refusal(Command.AUTH, reply)
+
+    def _converse(self, mechanism: auth.SaslMechanism) -> Reply:
+        owed = self._begin_auth(mechanism)
+        for _ in range(auth.MOST_CHALLENGES):
+            event = self._event()
+            if not isinstance(event, Continuation):
+                return _reply(event)
+            challenge = auth.decode(event.data)
+            answer = mechanism.respond(challenge) if owed is None else owed
+            owed = None
+            self._write(self._protocol.answer(auth.encode(answer)))
+        raise LimitExceeded("MOST_CHALLENGES", auth.MOST_CHALLENGES)
+
+    def _begin_auth(self, mechanism: auth.SaslMechanism) -> bytes | None:
+        """
+        Send AUTH; return the initial response if it has yet to be sent.
+
+        RFC 5034 §4: with the command only if CAPA listed SASL and the line is not too
+        long; otherwise it answers an empty challenge.
+        """
+        name, initial = mechanism.name.encode(), mechanism.initial()
+        if initial is not None and mechanism.name in self.capabilities.sasl:
+            encoded = auth.encode_initial(initial)
+            if _fits(b"AUTH", name, encoded):
+                self._write(self._protocol.send(Command.AUTH, name, encoded))
+                return None
+        self._write(self._protocol.send(Command.AUTH, name))
+        return initial
+
+    # -- the maildrop
+
+    def stat(self) -> DropListing:
+        """
+        Return what STAT claims (RFC 1939 §5): bounded, otherwise not to be believed.
+        """
+        text = self._demand(Command.STAT).text
+        with self._breaking():
+            return parse_drop_listing(text)
+
+    def listing(self) -> Listing:
+        """
+        Return the unique-id listing and the scan listing (RFC 1939 §7 and §5).
+
+        UIDL is tried also where CAPA does not list it. Where it is refused, there are no
+        unique-ids; where only LIST is, there are no octets; where both are, the refusal
+        is raised unless STAT tells that the maildrop is empty. A refusal that has a
+        response code, e.g. [SYS/TEMP], is always raised.
+        """
+        commands = (Command.UIDL, Command.LIST)
+        pipelined = self.capabilities.has("PIPELINING")
+        groups = [commands] if pipelined else [(command,) for command in commands]
+        answers: dict[Command, bytes | ServerRefusal] = {}
+        for group in groups:
+            self._send_all(group)
+            answers.update(
+                {command: self._listing_answer(command) for command in group}
+            )
+        return self._listed(answers[Command.UIDL], answers[Command.LIST])
+
+    def _send_all(self, commands: Iterable[Command]) -> None:
+        commands = list(commands)
+        self._must_be_idle(commands[0])
+        with self._breaking():
+            self._write(b"".join(self._protocol.send(command) for command in commands))
+
+    def _listing_answer(self, command: Command) -> bytes | ServerRefusal:
+        reply = _reply(self._event())
+        if reply.ok:
+            return self._collect("LISTING_OCTETS", LISTING_OCTETS)
+        return refusal(command, reply)
+
+    def _listed(
+        self, ids: bytes | ServerRefusal, sizes: bytes | ServerRefusal
+    ) -> Listing:
+        refusals = [it for it in (ids, sizes) if isinstance(it, ServerRefusal)]
+        for refused in refusals:
+            if type(refused) is not CommandRefused:
+                raise refused
+        if len(refusals) == 2 and self.stat().messages:
+            raise refusals[-1]
+        with self._breaking():
+            return Listing(
+                self.id,
+                parse_scan_listing(sizes) if isinstance(sizes, bytes) else {},
+                parse_unique_id_listing(ids) if isinstance(ids, bytes) else {},
+            )
+
+    def top(
+        self, numbers: Iterable[MessageNumber], lines: int = 0
+    ) -> Iterator[tuple[MessageNumber, bytes | ServerRefusal]]:
+        """
+        Yield the header of each message and *lines* of its body (TOP, RFC 1939 §7).
+
+        Pipelined. Of each, TOP_OCTETS are kept at most.
+        """
+        with self._undivided():
+            for number, reply in self._pipelined(Command.TOP, numbers, b"%d" % lines):
+                if reply.ok:
+                    yield number, _head(Body(self._event))
+                else:
+                    yield number, refusal(Command.TOP, reply)
+
+    def retrieve(
+        self, numbers: Iterable[MessageNumber]
+    ) -> Iterator[tuple[MessageNumber, Body | ServerRefusal]]:
+        """
+        Yield each message as an iterator of its octets (RETR, RFC 1939 §5).
+
+        Pipelined: up to PIPELINE_DEPTH messages are on their way. A body that was not
+        read to its end is skipped when the next message is asked for, and cannot be read
+        any more. Closing this generator early breaks the session.
+        """
+        with self._undivided():
+            for number, reply in self._pipelined(Command.RETR, numbers):
+                if reply.ok:
+                    body = Body(self._event)
+                    yield number, body
+                    body.skip()
+                else:
+                    yield number, refusal(Command.RETR, reply)
+
+    def delete(
+        self, numbers: Iterable[MessageNumber]
+    ) -> Iterator[tuple[MessageNumber, ServerRefusal | None]]:
+        """
+        Mark each message as deleted (DELE, RFC 1939 §5), as this generator is read.
+
+        Pipelined. Yields None where the server agreed. Only the +OK to QUIT removes.
+        """
+        with self._undivided():
+            for number, reply in self._pipelined(Command.DELE, numbers):
+                yield number, None if reply.ok else refusal(Command.DELE, reply)
+
+    def reset(self) -> None:
+        """
+        Unmark every message (RSET, RFC 1939 §5).
+        """
+        self._demand(Command.RSET)
+
+    def noop(self) -> None:
+        """
+        Show the server that we are there (NOOP, RFC 1939 §5).
+        """
+        self._demand(Command.NOOP)
+
+    # -- ending
+
+    def quit(self) -> None:
+        """
+        End the session: returns when the server has removed what was marked.
+
+        Raises the refusal of a -ERR (RFC 1939 §6: not all of it was removed). After any
+        error it is not known what was. Closes the connection in each case.
+        """
+        try:
+            self._demand(Command.QUIT)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """
+        Close the connection without QUIT: nothing is removed. May be called again.
+        """
+        self._protocol.abandon()
+        self._transport.close()
+
+    # -- commands and replies
+
+    def _exchange(self, command: Command, *arguments: bytes) -> Reply:
+        """
+        Send one command and return its reply.
+        """
+        self._must_be_idle(command)
+        line = self._protocol.send(command, *arguments)
+        with self._breaking():
+            self._write(line)
+            return _reply(self._event())
+
+    def _demand(self, command: Command, *arguments: bytes) -> Reply:
+        """
+        Send one command and return its +OK, or raise what its -ERR means.
+        """
+        reply = self._exchange(command, *arguments)
+        if not reply.ok:
+            raise refusal(command, reply)
+        return reply
+
+    def _pipelined(
+        self, command: Command, numbers: Iterable[MessageNumber], *more: bytes
+    ) -> Iterator[tuple[MessageNumber, Reply]]:
+        """
+        Send *command* for each of *numbers*, ahead where that is allowed.
+
+        Yields each reply; its body, if any, must be read before the next one.
+        """
+        self._must_be_idle(command)
+        depth = PIPELINE_DEPTH if self.capabilities.has("PIPELINING") else 1
+        waiting, sent = deque(numbers), deque[MessageNumber]()
+        while waiting or sent:
+            if waiting and len(sent) <= depth // 2:
+                room = min(depth - len(sent), len(waiting))
+                batch = [waiting.popleft() for _ in range(room)]
+                self._send_ahead(command, batch, *more)
+                sent.extend(batch)
+            yield sent.popleft(), _reply(self._event())
+
+    def _send_ahead(
+        self, command: Command, batch: list[MessageNumber], *more: bytes
+    ) -> None:
+        send = self._protocol.send
+        with self._breaking():
+            lines = b"".join(send(command, b"%d" % number, *more) for number in batch)
+            if command is Command.RETR:
+                self.retrieved.update(batch)
+            self._write(lines)
+
+    def _collect(self, limit: str, allowed: int) -> bytes:
+        """
+        Return a body whole. Raises LimitExceeded.
+        """
+        collector = Collector(limit, allowed)
+        with self._breaking():
+            for chunk in Body(self._event):
+                collector.add(chunk)
+        return collector.octets()
+
+    def _event(self) -> Event:
+        with self._breaking():
+            while isinstance(event := self._protocol.next_event(), NeedData):
+                if data := self._transport.recv(self._protocol.step):
+                    self._protocol.receive(data)
+                else:
+                    self._protocol.receive_eof()
+            return event
+
+    def _write(self, data: bytes) -> None:
+        self._transport.send(data, self._protocol.step)
+
+    # -- staying in step
+
+    def _must_be_idle(self, command: Command) -> None:
+        if not self._protocol.idle:
+            step = self._protocol.step
+            raise LocalProtocolError(f"{command} amid {step}", self.state)
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """
+        Break the session when anything fails in this block.
+        """
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def _undivided(self) -> Iterator[None]:
+        """
+        Break the session when this block is left while replies are awaited.
+        """
+        try:
+            yield
+        finally:
+            if not self._protocol.idle:
+                self.close()
+
+
+class Body:
+    """
+    The octets of one message, in chunks, as they come.
+
+    Reading raises what `Session` raises; LocalProtocolError once it was skipped, so that
+    half a message is never taken for a whole one.
+    """
+
+    def __init__(self, events: Callable[[], Event]) -> None:
+        self._events = events
+        self._ended = False
+        self._skipped = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._skipped:
+            raise LocalProtocolError("reading a skipped message", "skipped")
+        if not self._ended:
+            event = self._events()
+            if isinstance(event, BodyChunk):
+                return event.data
+            self._ended = True
+        raise StopIteration
+
+    def skip(self) -> None:
+        """
+        Throw away what was not read.
+        """
+        if not self._ended:
+            deque(self, maxlen=0)
+            self._skipped = True
+
+
+def _head(body: Body) -> bytes:
+    kept, room = [], TOP_OCTETS
+    for chunk in body:
+        kept.append(chunk[:room])
+        room -= len(kept[-1])
+    return b"".join(kept)
+
+
+def _reply(event: Event) -> Reply:
+    assert isinstance(event, ReplyReceived)  # noqa: S101 -- the engine answers in order
+    return event.reply
+
+
+# -- credentials ----------------------------------------------------------------------
+
+
+def _octets(mechanism: Mechanism, what: str, text: str) -> bytes:
+    """
+    Return a credential in UTF-8. Raises NoMechanism when it cannot be one line.
+    """
+    try:
+        octets = text.encode()
+    except UnicodeEncodeError:
+        octets = b"\0"  # a lone surrogate: no more sendable than a NUL
+    if any(octet in octets for octet in (b"\r", b"\n", b"\0")):
+        raise NoMechanism(mechanism, f"the {what} holds what cannot be sent")
+    return octets
+
+
+def _fits(*words: bytes) -> bool:
+    return len(b" ".join(words)) + len(CRLF) <= LONGEST_COMMAND
+
+
+def _must_fit(mechanism: Mechanism, *words: bytes) -> None:
+    if not _fits(*words):
+        problem = f"the credentials make a command of over {LONGEST_COMMAND} octets"
+        raise NoMechanism(mechanism, problem)
+
+
+@contextmanager
+def _unspoken(*credentials: bytes) -> Iterator[None]:
+    """
+    Take *credentials* out of what is raised in this block: some servers echo.
+    """
+    try:
+        yield
+    except ServerRefusal as error:
+        error.text = _masked(error.text.encode("latin-1"), credentials).decode(
+            "latin-1"
+        )
+        error.args = (error.command, error.text)
+        raise
+    except ProtocolViolation as error:
+        error.octets = _masked(error.octets, credentials)
+        error.args = (error.step, error.problem, error.octets)
+        raise
+
+
+def _masked(octets: bytes, credentials: Iterable[bytes]) -> bytes:
+    for credential in filter(None, credentials):
+        octets = octets.replace(credential, b"(secret)")
+    return octets
