@@ -8,6 +8,7 @@ import ast
 import contextlib
 import os
 import re
+import shutil
 import socket
 import subprocess
 import tomllib
@@ -42,10 +43,11 @@ def project_files():
     """
     Return the files that git knows, or skip where there is no repository.
     """
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a checkout: the project's own files cannot be told")
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("no git, or no checkout: the project's own files cannot be told")
     listing = subprocess.run(
-        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
+        [git, "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
         cwd=ROOT,
         check=True,
         capture_output=True,
