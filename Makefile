@@ -67,7 +67,7 @@ lock:
 clean:
 	rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .pytest_cache \
 	  .mypy_cache .ruff_cache .import_linter_cache
-	find popfetchd tests benchmarks -name __pycache__ -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # -- set-up ---------------------------------------------------------------------------
 
