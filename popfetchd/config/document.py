@@ -28,7 +28,7 @@ from typing import Any, cast
 
 import yaml
 
-from popfetchd.errors import Mistake
+from popfetchd.errors import Mistake, quote
 
 
 LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -46,6 +46,9 @@ MOST_ALIASED = 100_000
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 """What YAML 1.2's core schema reads as no value, where it stands without quotes."""
 
+PLAIN_NAME = "[A-Za-z0-9_.-]{1,64}"
+"""A key that a sentence repeats as it is."""
+
 UNFIT = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
@@ -62,6 +65,14 @@ class Text(str):
     line: int
     column: int
     null: bool
+
+    def replaced(self, value: str) -> Text:
+        """
+        Return *value* at this place.
+        """
+        text = Text(value)
+        text.line, text.column, text.null = self.line, self.column, False
+        return text
 
 
 class Sequence(list[object]):
@@ -96,6 +107,14 @@ class Mapping(dict[str, object]):
         """
         return next((k for k in self if k == name and isinstance(k, Text)), None)
 
+    def called(self, name: str) -> str:
+        """
+        Return *name* as a sentence may call it.
+        """
+        if self.flow:
+            return "a key"
+        return name if re.fullmatch(PLAIN_NAME, name) else quote(name)
+
 
 Node = Text | Sequence | Mapping
 
@@ -114,6 +133,8 @@ class Document:
     mode: int = 0
     root: Node | None = None
     mistakes: list[Mistake] = field(default_factory=list)
+    doubts: list[Mistake] = field(default_factory=list)
+    """What is allowed and seldom meant."""
 
     def wrong(self, line: int, column: int, text: str) -> None:
         """
@@ -313,11 +334,10 @@ class _Builder:
         if first is None:
             mapping[key] = node
             return
-        name = "a key" if mapping.flow else key
         self.document.wrong(
             key.line,
             key.column,
-            f"{name}: is written twice; first at line {first.line}, "
+            f"{mapping.called(key)}: is written twice; first at line {first.line}, "
             f"column {first.column}",
         )
 

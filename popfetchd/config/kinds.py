@@ -88,7 +88,7 @@ def _word(
     return _scalar(read)
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
     if not text:
         raise ValueError("is empty")
     if not text.isprintable():
@@ -115,7 +115,7 @@ def _host(text: str) -> str:
 
 def _host_name(text: str) -> None:
     # Not repeated: `host: user:password@…` is a mistake that people make.
-    if not _line(text) or re.search(r"[\s:/@\[\]]", text):
+    if not line(text) or re.search(r"[\s:/@\[\]]", text):
         raise ValueError(
             "must be a host name or an address alone; the port stands under `port`"
         )
@@ -170,13 +170,13 @@ def _delete_after(text: str) -> float | None:
 
 
 def _cron(text: str) -> str:
-    crontab.parse(_line(text))
+    crontab.parse(line(text))
     return text
 
 
 def _timezone(text: str) -> str:
     try:
-        zoneinfo.ZoneInfo(_line(text))
+        zoneinfo.ZoneInfo(line(text))
     except (KeyError, OSError, ValueError):
         raise ValueError(
             f"{quote(text)} is no time zone; allowed are UTC and names such as "
@@ -188,7 +188,7 @@ def _timezone(text: str) -> str:
 def _absolute(text: str) -> str:
     if text.startswith("~"):
         raise ValueError("`~` is not expanded here; write the whole path")
-    if not _line(text).startswith("/"):
+    if not line(text).startswith("/"):
         raise ValueError("must be an absolute path: one that begins with `/`")
     return text
 
@@ -212,7 +212,7 @@ def _variable(text: str) -> str:
 
 
 def _credential(text: str) -> str:
-    if "/" in _line(text) or text.startswith("."):
+    if "/" in line(text) or text.startswith("."):
         raise ValueError("must be a name without `/` and without a leading dot")
     return templates.shape(text)
 
@@ -237,10 +237,10 @@ def _command(value: object) -> tuple[str, ...]:
     return words
 
 
-def _patterns(value: object) -> tuple[str, ...]:
+def patterns(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of files such as [accounts.d/*.yaml]")
-    return tuple(_line(written(pattern)) for pattern in value)
+    return tuple(line(written(pattern)) for pattern in value)
 
 
 def _listen(text: str) -> str:
@@ -282,7 +282,7 @@ def _optionally(spell: Callable[[Any], str]) -> PlainSerializer:
 
 
 Name = Annotated[str, _scalar(_name), _schema("string", pattern=NAME)]
-Line = Annotated[str, _scalar(_line), _schema("string", minLength=1)]
+Line = Annotated[str, _scalar(line), _schema("string", minLength=1)]
 Host = Annotated[str, _scalar(_host), _schema("string", minLength=1)]
 Port = Annotated[
     int, _number(1, HIGHEST_PORT), _schema("integer", minimum=1, maximum=HIGHEST_PORT)
@@ -329,7 +329,7 @@ Command = Annotated[
 ]
 Patterns = Annotated[
     tuple[str, ...],
-    BeforeValidator(_patterns),
+    BeforeValidator(patterns),
     _schema("array", items={"type": "string"}, minItems=1),
 ]
 Listen = Annotated[str, _scalar(_listen), _schema("string", minLength=1)]

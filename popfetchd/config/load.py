@@ -1,0 +1,303 @@
+"""
+The files of a configuration: read, judged whole, told apart.
+
+Rules of this file:
+
+- All mistakes are found and told at once, in the order of the files and their lines.
+- A mistake in the main file refuses the configuration. A mistake in a file that it
+  takes in holds back that file's accounts, all of them and no others.
+- A file that is taken in holds a list of accounts, bare or under `accounts:`; it takes
+  in no further files and has no defaults. The main file is never taken in again.
+- Paths in a file start from its folder. `include` takes the files of each pattern in
+  the order of their names; of two accounts of one name the first stands.
+- Who may write a configuration is root, in effect: `password_command` runs what is
+  written there. Whose file it is is not asked: a container's is seldom its user's.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+
+from collections.abc import Iterator
+from collections.abc import Mapping as Environment
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from popfetchd.config import find, kinds, rules
+from popfetchd.config.document import Document, Mapping, Sequence, Text, read
+from popfetchd.config.mistakes import faults, told
+from popfetchd.config.model import Account, Configuration, Defaults
+from popfetchd.config.rules import Fault
+from popfetchd.errors import ConfigurationError, Mistake
+
+
+RELATIVE = ("ledger", "ca_file", "password_file")
+"""Keys whose paths may start from the folder of their file."""
+
+NO_MAPPING = "must be a mapping: lines of `key: value`"
+NO_LIST = "must be a list of accounts; each begins with `- name: …`"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """
+    A configuration that can work, and what an operator should know of it.
+    """
+
+    configuration: Configuration
+    held_back: tuple[Mistake, ...] = ()
+    """Why accounts of further files are missing from it."""
+    doubts: tuple[Mistake, ...] = ()
+    """What works and is seldom meant."""
+
+
+def load(path: Path, environ: Environment[str, str]) -> Loaded:
+    """
+    Load the configuration in *path* and the files that it takes in.
+
+    *environ* says where the ledger stands, should the file not. Raises
+    ConfigurationError, with the mistakes of all files, if one is in *path* itself.
+    """
+    main = read(path)
+    root = _root(main)
+    book = _Book()
+    whole = _whole(main, root, environ, book.take_defaults(main, root))
+    accounts = book.accounts(main, root.get("accounts", Sequence()))
+    further = [read(file) for file in _files(main, root)]
+    for document in further:
+        accounts += book.further(document)
+    held_back = tuple(m for document in further for m in _ordered(document.mistakes))
+    if whole is None or main.mistakes:
+        raise ConfigurationError([*_ordered(main.mistakes), *held_back])
+    doubts = (m for d in (main, *further) if not d.mistakes for m in _ordered(d.doubts))
+    configuration = whole.model_copy(update={"accounts": tuple(accounts)})
+    return Loaded(configuration, held_back, tuple(doubts))
+
+
+def _ordered(mistakes: list[Mistake]) -> list[Mistake]:
+    return sorted(set(mistakes), key=lambda m: (m.line, m.column, m.text))
+
+
+# -- the main file --------------------------------------------------------------------
+
+
+def _root(main: Document) -> Mapping:
+    if isinstance(main.root, Mapping):
+        return main.root
+    if main.root is not None:
+        main.wrong(main.root.line, main.root.column, NO_MAPPING)
+    raise ConfigurationError(main.mistakes)
+
+
+def _whole(
+    main: Document,
+    root: Mapping,
+    environ: Environment[str, str],
+    defaults: Defaults | None,
+) -> Configuration | None:
+    """
+    Return the configuration without its accounts; None if it is mistaken.
+    """
+    _anchor(root, main.folder)
+    ledger = find.ledger(environ)
+    keys = rules.beneath(root, Mapping(ledger=str(ledger)) if ledger else Mapping())
+    keys["defaults"] = defaults or Defaults()
+    keys["accounts"] = ()
+    main.mistakes += told(main, root, _without_accounts(root))
+    try:
+        return Configuration.model_validate(keys)
+    except ValidationError as error:
+        main.mistakes += told(main, root, faults(error, Configuration, keys))
+        return None
+
+
+def _without_accounts(root: Mapping) -> Iterator[Fault]:
+    if root.keys() & {"include", "accounts_dir"}:
+        return
+    if "accounts" not in root:
+        yield Fault((), f"accounts: is missing; it {NO_LIST}")
+    elif root["accounts"] == []:
+        yield Fault(("accounts",), "holds no account")
+
+
+def _anchor(mapping: Mapping, folder: Path) -> None:
+    """
+    Let relative paths in *mapping* start from *folder*.
+    """
+    for key in RELATIVE:
+        path = mapping.get(key)
+        if isinstance(path, Text) and path and not path.null and path[0] not in "/~":
+            mapping[key] = path.replaced(f"{folder}/{path}")
+
+
+# -- the files that it takes in -------------------------------------------------------
+
+
+def _files(main: Document, root: Mapping) -> list[Path]:
+    """
+    Return the files that *main* takes in, each once, in order.
+    """
+    found: dict[str, Path] = {}
+    for file in (*_included(main, root), *_in_folder(main, root)):
+        found.setdefault(os.path.realpath(file), file)
+    found.pop(os.path.realpath(main.file), None)
+    return list(found.values())
+
+
+def _included(main: Document, root: Mapping) -> Iterator[Path]:
+    try:
+        patterns = kinds.patterns(root.get("include"))
+    except ValueError:
+        return  # absent, or refused with the other keys
+    folder = Path(main.file).parent
+    for index, pattern in enumerate(patterns):
+        # Path.glob takes no absolute pattern.
+        names = sorted(glob.glob(pattern, root_dir=folder))  # noqa: PTH207
+        yield from (folder / name for name in names)
+        if not names and not glob.has_magic(pattern):
+            fault = Fault(("include", index), "there is no such file")
+            main.mistakes += told(main, root, [fault])
+
+
+def _in_folder(main: Document, root: Mapping) -> Iterator[Path]:
+    try:
+        name = kinds.line(kinds.written(root.get("accounts_dir", Sequence())))
+    except ValueError:
+        return  # absent, or refused with the other keys
+    try:
+        files = sorted((Path(main.file).parent / name).iterdir())
+    except OSError as error:
+        fault = Fault(("accounts_dir",), f"cannot be read: {error.strerror}")
+        main.mistakes += told(main, root, [fault])
+        return
+    for file in files:
+        if file.suffix in {".yaml", ".yml"} and not file.name.startswith("."):
+            yield file
+
+
+# -- accounts -------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Book:
+    """
+    The accounts of all files, under the defaults of the main one.
+    """
+
+    defaults: Mapping = field(default_factory=Mapping)
+    names: dict[str, Mistake] = field(default_factory=dict)
+    """For each name where it stands; the text of such a mistake is empty."""
+
+    def take_defaults(self, main: Document, root: Mapping) -> Defaults | None:
+        """
+        Take the defaults in *root* and return them; None if they are mistaken.
+        """
+        own = root.get("defaults", Mapping())
+        if not isinstance(own, Mapping):
+            main.mistakes += told(main, root, [Fault(("defaults",), NO_MAPPING)])
+            return None
+        _anchor(own, main.folder)
+        known = {k: v for k, v in own.items() if k in Defaults.model_fields}
+        self.defaults = Mapping(known)
+        main.mistakes += told(main, own, _written_at_all(main, own), "defaults")
+        try:
+            defaults = Defaults.model_validate(own)
+        except ValidationError as error:
+            main.mistakes += told(main, own, faults(error, Defaults, own), "defaults")
+            return None
+        main.mistakes += told(main, own, rules.impossible(own, defaults), "defaults")
+        main.doubts += told(main, own, rules.doubts(own, defaults), "defaults")
+        return defaults
+
+    def further(self, document: Document) -> list[Account]:
+        """
+        Return the accounts of a file that is taken in; none if it is mistaken.
+        """
+        node: object = document.root
+        if isinstance(node, Mapping):
+            document.mistakes += told(document, node, _not_accounts(node))
+            node = node.get("accounts")
+        accounts = [] if node is None else self.accounts(document, node)
+        return [] if document.mistakes else accounts
+
+    def accounts(self, document: Document, node: object) -> list[Account]:
+        """
+        Return those accounts of the list *node* that are right.
+        """
+        if not isinstance(node, Sequence):
+            fault = Fault((), f"accounts: {NO_LIST}")
+            document.mistakes += told(document, node, [fault])
+            return []
+        found = (self._account(document, item, n) for n, item in enumerate(node, 1))
+        return [account for account in found if account]
+
+    def _account(self, document: Document, own: object, ordinal: int) -> Account | None:
+        if not isinstance(own, Mapping):
+            fault = Fault((), NO_MAPPING)
+            document.mistakes += told(document, own, [fault], f"account {ordinal}")
+            return None
+        label = self._label(document, own, ordinal)
+        _anchor(own, document.folder)
+        merged = rules.beneath(own, self.defaults)
+        first = (*_written_at_all(document, own), *rules.missing(own, merged))
+        document.mistakes += told(document, own, first, label)
+        try:
+            account = Account.model_validate(merged)
+        except ValidationError as error:
+            found = (f for f in faults(error, Account, merged) if _concerns(own, f))
+            document.mistakes += told(document, own, found, label)
+            return None
+        last = (*rules.impossible(own, account), *rules.unfillable(account))
+        document.mistakes += told(document, own, last, label)
+        document.doubts += told(document, own, rules.doubts(own, account), label)
+        return account
+
+    def _label(self, document: Document, own: Mapping, ordinal: int) -> str:
+        """
+        Return what sentences call the account, whose name must be the first such.
+        """
+        name = own.get("name")
+        if not isinstance(name, Text) or not re.fullmatch(kinds.NAME, name):
+            return f"account {ordinal}"
+        here = Mistake(document.file, name.line, name.column, "")
+        label, first = f"account '{name}'", self.names.setdefault(name, here)
+        if first is not here:
+            there = f"{first.file}:{first.line}:{first.column}"
+            fault = Fault(("name",), f"is the name of another account, at {there}")
+            document.mistakes += told(document, own, [fault], label)
+        return label
+
+
+def _written_at_all(document: Document, own: Mapping) -> Iterator[Fault]:
+    """
+    Yield what may not stand in *own*, whatever the values.
+    """
+    yield from rules.exclusive(own)
+    if "password" in own and document.mode & stat.S_IRWXO:
+        yield Fault(
+            ("password",),
+            f"everyone may read this file (mode {document.mode:04o}); take that away "
+            "with `chmod 0640`, or use password_file",
+        )
+
+
+def _not_accounts(node: Mapping) -> Iterator[Fault]:
+    for key in node:
+        if key != "accounts" and isinstance(key, Text):
+            text = f"{node.called(key)}: a file that is taken in holds accounts only"
+            yield Fault((), text, (key.line, key.column))
+    if "accounts" not in node:
+        yield Fault((), "accounts: is missing")
+
+
+def _concerns(own: Mapping, fault: Fault) -> bool:
+    """
+    Whether *fault* is the account's: one in the defaults is told there, and once.
+    """
+    path = fault.path
+    return not path or path[0] in own or fault.text == "is missing"

@@ -1,0 +1,140 @@
+"""
+What the keys of one account, or of `defaults`, must be to one another.
+
+Rules of this file:
+
+- An account's schedule, secret, TLS or archive replaces the default's as a whole: who
+  writes `password_env` has no `password_file` from above, who writes `tls` or `ca_file`
+  neither of the two, nor the port. `jitter` and `timezone` say how a schedule is read
+  and are taken over one by one.
+- What cannot work is refused; what works and is seldom meant raises a doubt.
+- A fault has a path to its key and a sentence that says what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from popfetchd.config import plain
+from popfetchd.config.document import Mapping
+from popfetchd.config.model import Account, Settings
+from popfetchd.config.scalars import spelled_duration
+from popfetchd.values import TlsMode
+
+
+SECRETS = frozenset(
+    {
+        "password",
+        "password_file",
+        "password_env",
+        "password_command",
+        "password_credential",
+    }
+)
+SCHEDULES = frozenset({"every", "cron"})
+TLS = frozenset({"tls", "ca_file"})
+
+WHOLE = {key: group for group in (SECRETS, SCHEDULES, TLS) for key in group} | {
+    "port": TLS
+}
+"""Which of an account's keys keep a default's key away, beside that key itself."""
+
+PORT_OF_THE_OTHER = {
+    (110, TlsMode.IMPLICIT): "is the port of `tls: stls`, and `tls` is implicit",
+    (995, TlsMode.STLS): "is the port of `tls: implicit`, and `tls` is stls",
+}
+"""A server may do so; most often a line was forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    What is wrong, and the path from the mapping to where it stands.
+
+    *at*: line and column, where the path does not lead there.
+    """
+
+    path: tuple[str | int, ...]
+    text: str
+    at: tuple[int, int] | None = None
+
+
+def beneath(own: Mapping, defaults: Mapping) -> Mapping:
+    """
+    Return an account's *own* keys with those of *defaults* put beneath them.
+    """
+    merged = Mapping(own)
+    merged.line, merged.column, merged.flow = own.line, own.column, own.flow
+    for key, value in defaults.items():
+        if key not in own and own.keys().isdisjoint(WHOLE.get(key, ())):
+            merged[key] = value
+    return merged
+
+
+def exclusive(own: Mapping) -> Iterator[Fault]:
+    """
+    Yield what is written together in *own* and excludes one another.
+    """
+    for group, what in ((SECRETS, "secret"), (SCHEDULES, "schedule")):
+        keys = [key for key in own if key in group]
+        if len(keys) > 1:
+            yield Fault((keys[1],), f"one {what} is enough; `{keys[0]}` is written too")
+
+
+def missing(own: Mapping, merged: Mapping) -> Iterator[Fault]:
+    """
+    Yield what an account has neither of its *own* nor from the defaults, *merged*.
+    """
+    if merged.keys().isdisjoint(SECRETS):
+        yield Fault((), f"has no secret; write one of {', '.join(sorted(SECRETS))}")
+    if merged.keys().isdisjoint(SCHEDULES):
+        yield Fault((), "has no schedule; write `every` (such as 5m) or `cron`")
+    for key, needs, has in (("jitter", "every", "cron"), ("timezone", "cron", "every")):
+        if key in own and has in merged and needs not in merged:
+            yield Fault((key,), f"goes with `{needs}`, and the schedule is `{has}`")
+
+
+def impossible(own: Mapping, settings: Settings) -> Iterator[Fault]:
+    """
+    Yield which values of *settings*, the effective ones, *own* makes impossible.
+    """
+    if "ca_file" in own and settings.tls is TlsMode.NONE:
+        yield Fault(("ca_file",), "has no use with `tls: none`")
+    limits = [key for key in own if key in {"timeout", "deadline"}]
+    if limits and settings.deadline < settings.timeout:
+        yield Fault(
+            (limits[0],),
+            f"the whole visit (deadline: {spelled_duration(settings.deadline)}) may "
+            f"not be shorter than a step (timeout: {spelled_duration(settings.timeout)})",
+        )
+
+
+def unfillable(account: Account) -> Iterator[Fault]:
+    """
+    Yield which templates of *account* its own words cannot be put into.
+    """
+    for path, template in (
+        (("archive", "path"), account.archive.path),
+        (("password_file",), account.password_file),
+        (("password_credential",), account.password_credential),
+    ):
+        try:
+            plain.filled(account, template or "")
+        except ValueError as error:
+            yield Fault(path, str(error))
+
+
+def doubts(own: Mapping, settings: Settings) -> Iterator[Fault]:
+    """
+    Yield what in *own* works and is seldom meant.
+    """
+    if "password" in own:
+        yield Fault(
+            ("password",), "is written in the file; password_file keeps it out of it"
+        )
+    if "tls" in own and settings.tls is TlsMode.NONE:
+        yield Fault(("tls",), "password and mail cross the network in clear")
+    doubt = PORT_OF_THE_OTHER.get((settings.port or 0, settings.tls))
+    if "port" in own and doubt:
+        yield Fault(("port",), f"{settings.port} {doubt}")
