@@ -16,6 +16,7 @@ Rules of this file:
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import io
 import ipaddress
@@ -48,6 +49,9 @@ REQUEST_SECONDS = 10.0
 
 REQUEST_OCTETS = 16384
 """Of a request line and its header together: a browser's are below 4 KB."""
+
+STOP_SECONDS = 0.2
+"""How soon a stop is noticed: the standard library looks for it this often."""
 
 MOST_ROWS = 1000
 """Accounts on the status page, failing ones first; `?format=json` has them all."""
@@ -296,7 +300,7 @@ def _moment(seconds: float) -> str:
 
 class Bounded(io.RawIOBase):
     """
-    Reads a connection up to a number of octets and an instant; then it is at its end.
+    Reads a connection up to a number of octets and an instant, and then refuses.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -313,11 +317,14 @@ class Bounded(io.RawIOBase):
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
         """
-        Read what is there. Raises TimeoutError after the last instant.
+        Read what is there. Raises TimeoutError after the last instant, and OSError
+        after the last octet: half a request is none.
         """
         rest = self._end - time.monotonic()
         if rest <= 0:
             raise TimeoutError
+        if not self._left:
+            raise OSError(errno.EMSGSIZE, "the request is too long")
         self._connection.settimeout(rest)
         count = self._connection.recv_into(buffer, min(len(buffer), self._left))
         self._connection.settimeout(REQUEST_SECONDS)
@@ -405,7 +412,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.address_family = family
         self.site = site
         self._places = BoundedSemaphore(CONNECTIONS)
-        self._thread = Thread(target=self.serve_forever, name="web", daemon=True)
+        self._thread = Thread(
+            target=self.serve_forever, args=(STOP_SECONDS,), name="web", daemon=True
+        )
         super().__init__(address, Handler)  # type: ignore[arg-type]
         self.loopback = is_loopback(self.host)
 

@@ -1,7 +1,6 @@
 """
 What crontab lines mean, checked against a walk through every minute.
 """
-# ruff: noqa: SIM300 -- assert expected == actual
 
 from __future__ import annotations
 
