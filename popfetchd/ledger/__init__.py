@@ -1,1 +1,11 @@
+"""
+The ledger: the durable record of what is archived and removed, in SQLite.
 
+It imports values and errors only, writes no log, and returns or raises.
+"""
+
+from popfetchd.ledger.ledger import Ledger
+from popfetchd.ledger.lock import AccountLock
+
+
+__all__ = ["AccountLock", "Ledger"]

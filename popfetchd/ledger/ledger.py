@@ -1,0 +1,320 @@
+"""
+The ledger: the durable record of what is archived, and of what is removed.
+
+    recorded → published → removed      a row's life; `void` ends one that had no copy
+
+Rules of this file:
+
+- What a method has written is durable when it returns. What would change nothing is not
+  written: a visit that finds nothing new costs no commit.
+- The methods may be called from any thread. An account's rows are changed only by who
+  holds its lock.
+- Only `record` makes a Recorded and only a committed `published` makes a Receipt: the
+  proof that a message may be removed is the commit itself (P1).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from popfetchd.errors import AccountLocked, LedgerError
+from popfetchd.ledger import rows as table
+from popfetchd.ledger.database import (
+    BUSY_SECONDS,
+    make_file,
+    make_folder,
+    open_database,
+    refused,
+)
+from popfetchd.ledger.lock import AccountLock
+from popfetchd.ledger.readers import Readers
+from popfetchd.ledger.writer import Writer
+from popfetchd.values import (
+    AccountName,
+    AccountState,
+    Failure,
+    Known,
+    Published,
+    Receipt,
+    Recorded,
+    RowId,
+    UniqueId,
+    Verified,
+)
+
+
+T = TypeVar("T")
+
+OPENING = AccountName(".open")
+"""The lock under which a ledger is made or migrated; no account's name has a dot first."""
+
+STATE_FIELDS = frozenset(field.name for field in fields(AccountState))
+
+
+class Ledger:
+    """
+    The ledger in the file at *path*, made if it is missing; *now* gives seconds since
+    1970. LedgerError when it cannot be opened, is damaged, or of a newer popfetchd.
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], float]) -> None:
+        self.path = path
+        self._now = now
+        self._locks = path.with_name(path.name + ".locks")
+        self._writer = Writer(self._open(), path)
+        self._readers = Readers(path)
+        try:
+            self.id = self._read(table.ledger_id)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        make_file(self.path)
+        try:
+            make_folder(self._locks)
+        except OSError as error:
+            raise refused(self._locks, error) from error
+        try:
+            with self.lock(OPENING).acquire(BUSY_SECONDS):
+                return open_database(self.path)
+        except AccountLocked as error:
+            raise LedgerError(self.path, "another process is opening it") from error
+
+    def close(self) -> None:
+        """
+        End when everything is written. May be called again.
+        """
+        self._readers.close()
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        with self._readers.one() as db:
+            return question(db)
+
+    # -- what a visit holds -----------------------------------------------------------
+
+    def lock(self, account: AccountName) -> AccountLock:
+        """
+        Return the lock under which *account* is visited, not acquired yet.
+        """
+        return AccountLock(account, self._locks / account)
+
+    def reserve(self, count: int) -> range:
+        """
+        Return *count* sequence numbers that were never given and never will be again.
+        """
+        if not count:
+            return range(0)
+        highest = self._writer.do(lambda db: table.reserve(db, count))
+        return range(highest - count + 1, highest + 1)
+
+    def highest(self) -> int:
+        """
+        Return the highest sequence number given so far; 0 before the first.
+        """
+        return self._read(table.highest)
+
+    # -- what is archived -------------------------------------------------------------
+
+    def open_rows(self, account: AccountName) -> list[Recorded]:
+        """
+        Return what an interrupted visit left recorded, oldest first.
+        """
+        return self._read(lambda db: table.open_rows(db, account))
+
+    def open_bases(self) -> frozenset[str]:
+        """
+        Return the bases of the open rows of all accounts: spool files not to be swept.
+        """
+        return self._read(table.open_bases)
+
+    def known(self, account: AccountName) -> list[Known]:
+        """
+        Return the account's published rows, in no order.
+        """
+        return self._read(lambda db: table.known(db, account))
+
+    def receipts(self, rows: Collection[RowId]) -> list[Receipt]:
+        """
+        Return the receipts of those of *rows* that are published, oldest first.
+        """
+        return self._read(lambda db: table.receipts(db, rows)) if rows else []
+
+    def archived_count(self, account: AccountName) -> int:
+        """
+        Return how many of the account's messages were ever archived.
+        """
+        return self._read(lambda db: table.archived_count(db, account))
+
+    # -- recording and publishing -----------------------------------------------------
+
+    def record(
+        self, account: AccountName, batch: Sequence[Verified]
+    ) -> list[Recorded | Receipt]:
+        """
+        Record durably what is about to be published; one entry for each of *batch*.
+
+        A Receipt for a message that is in the archive already: its row, which the last
+        listing had not accounted for, was adopted, one to one; its new copy is not
+        wanted. A Recorded for every other.
+        """
+        if not batch:
+            return []
+        now = self._now()
+        return self._writer.do(
+            lambda db: [table.record(db, account, each, now) for each in batch]
+        )
+
+    def commit(self, published: Sequence[Published]) -> list[Receipt]:
+        """
+        Commit durably that the copies stand in the archive: only this makes a Receipt.
+        """
+        if not published:
+            return []
+        now = self._now()
+        return self._writer.do(
+            lambda db: [table.publish(db, each.recorded, now) for each in published]
+        )
+
+    def void(self, recorded: Recorded) -> None:
+        """
+        Forget a row whose copy is nowhere: the message will be fetched again.
+        """
+        self._writer.do(lambda db: table.void(db, recorded))
+
+    # -- what a listing shows ---------------------------------------------------------
+
+    def sight(
+        self,
+        account: AccountName,
+        accounted: Collection[RowId],
+        duplicated: Collection[UniqueId],
+    ) -> None:
+        """
+        Write down what a complete listing showed, where it differs from the last one.
+
+        *accounted*: the rows that it shows to be there still. Every other one has
+        vanished: removed, if it was marked. *duplicated*: unique-ids that stand in the
+        listing more than once, and say nothing from now on.
+        """
+        there, seen_twice = frozenset(accounted), frozenset(duplicated)
+        known = self.known(account)
+        vanished = [row for row in known if row.row not in there]
+        sighting = table.Sighting(
+            present=_rows(
+                row
+                for row in known
+                if row.row in there and (row.marked or not row.accounted)
+            ),
+            absent=_rows(row for row in vanished if row.accounted and not row.marked),
+            gone=_rows(row for row in vanished if row.marked),
+            doubted=_rows(
+                row for row in known if row.unique_id in seen_twice and not row.doubtful
+            ),
+        )
+        if any(sighting):
+            now = self._now()
+            self._writer.do(lambda db: table.sight(db, sighting, now))
+
+    # -- removal ----------------------------------------------------------------------
+
+    def mark(self, rows: Collection[RowId]) -> None:
+        """
+        Note, before it is sent, that a DELE goes out for each of *rows*.
+
+        LedgerError, and nothing is marked, unless all of them are published.
+        """
+        if rows:
+            self._writer.do(lambda db: table.mark(db, rows))
+
+    def unmark(self, rows: Collection[RowId]) -> None:
+        """
+        Note that the server refused the DELE of each of *rows*.
+        """
+        if rows:
+            self._writer.do(lambda db: table.unmark(db, rows))
+
+    def removed(self, rows: Collection[RowId]) -> None:
+        """
+        Note that *rows* were removed: the server said +OK to QUIT (RFC 1939 section 6).
+        """
+        if rows:
+            now = self._now()
+            self._writer.do(lambda db: table.removed(db, rows, now))
+
+    # -- failures ---------------------------------------------------------------------
+
+    def failures(self, account: AccountName) -> dict[UniqueId, Failure]:
+        """
+        Return how often each message of the account failed to be retrieved.
+        """
+        return self._read(lambda db: table.failures(db, account))
+
+    def fail(self, account: AccountName, unique_ids: Collection[UniqueId]) -> None:
+        """
+        Count one more visit in which these messages failed.
+        """
+        if unique_ids:
+            now = self._now()
+            self._writer.do(lambda db: table.fail(db, account, unique_ids, now))
+
+    def forgive(self, account: AccountName, unique_ids: Collection[UniqueId]) -> None:
+        """
+        Forget the failures of these messages.
+        """
+        failed = self.failures(account).keys() & set(unique_ids)
+        if failed:
+            self._writer.do(lambda db: table.forgive(db, account, failed))
+
+    # -- accounts ---------------------------------------------------------------------
+
+    def state(self, account: AccountName) -> AccountState:
+        """
+        Return what is remembered of *account*; of one never visited, the defaults.
+        """
+        return self.states().get(account, AccountState())
+
+    def states(self) -> dict[AccountName, AccountState]:
+        """
+        Return what is remembered of every account.
+        """
+        return {
+            AccountName(name): _from_json(text)
+            for name, text in self._read(table.states).items()
+        }
+
+    def save_state(self, account: AccountName, state: AccountState) -> None:
+        """
+        Remember *state* over a restart.
+        """
+        text = json.dumps(asdict(state))
+        self._writer.do(lambda db: table.save_state(db, account, text))
+
+
+def _rows(known: Iterable[Known]) -> list[RowId]:
+    return [row.row for row in known]
+
+
+def _from_json(text: str) -> AccountState:
+    # A field that this version does not know was another's; one that is missing is new.
+    stored = json.loads(text)
+    return AccountState(**{k: v for k, v in stored.items() if k in STATE_FIELDS})

@@ -1,0 +1,404 @@
+"""
+What is done to the ledger's rows, each within a transaction that somebody else commits.
+
+Rules of this file:
+
+- All SQL on rows is here. A function takes the connection first and raises what SQLite
+  raises; what finds a row in another state than it must be, IntegrityError.
+- A row is found by its id, or matched by its content; a unique-id never is a key.
+- A unique-id that stands twice in a listing, or that any row of the account has borne
+  before, says nothing: all its bearers are *doubtful*.
+- `removed` and not `marked`: the server said +OK. `removed` and still `marked`: nobody
+  did, the message was gone from the next listing, and may come back under another name.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from popfetchd.values import (
+    AccountName,
+    ArchiveFormat,
+    ContentDigest,
+    Copy,
+    Failure,
+    HeaderDigest,
+    Known,
+    LedgerId,
+    Octets,
+    Receipt,
+    Recorded,
+    RowId,
+    UniqueId,
+    Verified,
+)
+
+
+RECEIPT = "id, unique_id, octets_listed, header_digest, content_digest, archived_at"
+
+INSERT = """
+    INSERT INTO message (
+        account, unique_id, octets_listed, octets, stored, form, header_digest,
+        content_digest, format, directory, base, name, number, state, doubtful,
+        recorded_at
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'recorded', ?, ?)
+"""
+
+SAME_MESSAGE = """
+    SELECT id FROM message
+    WHERE account = :account AND content_digest = :content AND (
+        state = 'published' AND accounted = 0
+        OR state = 'removed' AND (marked OR unique_id = :unique_id)
+    )
+    ORDER BY unique_id IS :unique_id DESC, state = 'published' DESC, id
+    LIMIT 1
+"""
+"""The row of an archived message that this listing has not accounted for yet."""
+
+ADOPT = f"""
+    UPDATE message SET
+        unique_id = ?, octets_listed = ?, header_digest = ?, doubtful = ?,
+        state = 'published', accounted = 1, marked = 0, removed_at = NULL
+    WHERE id = ? RETURNING {RECEIPT}
+"""  # noqa: S608 -- ours
+
+BEARERS = """
+    SELECT id FROM message
+    WHERE account = ? AND state IN ('recorded', 'published', 'removed')
+    AND unique_id = ?
+"""
+
+PUBLISH = f"""
+    UPDATE message SET
+        state = 'published', accounted = 1, archived_at = coalesce(archived_at, ?)
+    WHERE id = ? AND state IN ('recorded', 'published') RETURNING {RECEIPT}
+"""  # noqa: S608 -- ours
+
+OF_THESE = "id IN (SELECT value FROM json_each(?)) AND state = 'published'"
+
+
+# -- the ledger itself ----------------------------------------------------------------
+
+
+def ledger_id(db: sqlite3.Connection) -> LedgerId:
+    """
+    Return the ledger's name.
+    """
+    (name,) = db.execute("SELECT id FROM ledger").fetchone()
+    return LedgerId(name)
+
+
+def highest(db: sqlite3.Connection) -> int:
+    """
+    Return the highest sequence number given.
+    """
+    (number,) = db.execute("SELECT highest FROM ledger").fetchone()
+    return int(number)
+
+
+def reserve(db: sqlite3.Connection, count: int) -> int:
+    """
+    Give *count* sequence numbers; return the highest.
+    """
+    db.execute("UPDATE ledger SET highest = highest + ?", (count,))
+    return highest(db)
+
+
+def states(db: sqlite3.Connection) -> dict[str, str]:
+    """
+    Return what is remembered of each account, as it was saved.
+    """
+    return dict(db.execute("SELECT account, state FROM account_state").fetchall())
+
+
+def save_state(db: sqlite3.Connection, account: AccountName, text: str) -> None:
+    """
+    Remember *text* of *account*.
+    """
+    db.execute(
+        "INSERT INTO account_state VALUES (?, ?)"
+        " ON CONFLICT DO UPDATE SET state = excluded.state",
+        (account, text),
+    )
+
+
+# -- reading --------------------------------------------------------------------------
+
+
+def open_rows(db: sqlite3.Connection, account: AccountName) -> list[Recorded]:
+    """
+    Return what was recorded and not committed as published, oldest first.
+    """
+    found = db.execute(
+        "SELECT id, format, directory, base, name, content_digest FROM message"
+        " WHERE account = ? AND state = 'recorded' ORDER BY id",
+        (account,),
+    )
+    return [
+        Recorded(
+            RowId(row),
+            Copy(ArchiveFormat(form), Path(directory), base, name),
+            ContentDigest(content),
+        )
+        for row, form, directory, base, name, content in found
+    ]
+
+
+def open_bases(db: sqlite3.Connection) -> frozenset[str]:
+    """
+    Return the bases of all open rows, whichever account's.
+    """
+    found = db.execute("SELECT base FROM message WHERE state = 'recorded'")
+    return frozenset(base for (base,) in found)
+
+
+def known(db: sqlite3.Connection, account: AccountName) -> list[Known]:
+    """
+    Return the published rows, in no order.
+    """
+    found = db.execute(
+        "SELECT id, unique_id, octets_listed, archived_at, accounted, doubtful, marked"
+        " FROM message WHERE account = ? AND state = 'published'",
+        (account,),
+    )
+    return [
+        Known(row, unique_id, octets, at, accounted == 1, doubtful == 1, marked == 1)
+        for row, unique_id, octets, at, accounted, doubtful, marked in found
+    ]
+
+
+def receipts(db: sqlite3.Connection, rows: Collection[RowId]) -> list[Receipt]:
+    """
+    Return the receipts of those of *rows* that are published, oldest first.
+    """
+    sql = f"SELECT {RECEIPT} FROM message WHERE {OF_THESE} ORDER BY id"  # noqa: S608
+    return [_receipt(found) for found in db.execute(sql, (_array(rows),))]
+
+
+def failures(db: sqlite3.Connection, account: AccountName) -> dict[UniqueId, Failure]:
+    """
+    Return how often each message failed.
+    """
+    found = db.execute(
+        "SELECT unique_id, visits, last FROM failure WHERE account = ?", (account,)
+    )
+    return {UniqueId(message): Failure(visits, last) for message, visits, last in found}
+
+
+def archived_count(db: sqlite3.Connection, account: AccountName) -> int:
+    """
+    Return how many messages were ever archived.
+    """
+    (count,) = db.execute(
+        "SELECT count(*) FROM message"
+        " WHERE account = ? AND state IN ('published', 'removed')",
+        (account,),
+    ).fetchone()
+    return int(count)
+
+
+# -- recording and publishing ---------------------------------------------------------
+
+
+def record(
+    db: sqlite3.Connection, account: AccountName, verified: Verified, now: float
+) -> Recorded | Receipt:
+    """
+    Adopt the row of a message that is in the archive already, or insert a new one.
+    """
+    doubtful = _doubt(db, account, verified)
+    row = _same_message(db, account, verified)
+    if row is not None:
+        return _adopt(db, row, verified, doubtful=doubtful)
+    return _insert(db, account, verified, now, doubtful=doubtful)
+
+
+def _doubt(db: sqlite3.Connection, account: AccountName, verified: Verified) -> bool:
+    # Whether the listed unique-id says nothing; if so, of others that bear it neither.
+    listed = verified.spooled.listed
+    bearers = db.execute(BEARERS, (account, listed.unique_id)).fetchall()
+    db.executemany("UPDATE message SET doubtful = 1 WHERE id = ?", bearers)
+    return bool(bearers) or listed.times > 1
+
+
+def _same_message(
+    db: sqlite3.Connection, account: AccountName, verified: Verified
+) -> RowId | None:
+    spooled = verified.spooled
+    found = db.execute(
+        SAME_MESSAGE,
+        {
+            "account": account,
+            "content": spooled.fingerprint.content,
+            "unique_id": spooled.listed.unique_id,
+        },
+    ).fetchone()
+    return None if found is None else RowId(found[0])
+
+
+def _adopt(
+    db: sqlite3.Connection, row: RowId, verified: Verified, *, doubtful: bool
+) -> Receipt:
+    listed, header = verified.spooled.listed, verified.spooled.fingerprint.header
+    values = (listed.unique_id, listed.octets, header, doubtful, row)
+    return _receipt(db.execute(ADOPT, values).fetchone())
+
+
+def _insert(
+    db: sqlite3.Connection,
+    account: AccountName,
+    verified: Verified,
+    now: float,
+    *,
+    doubtful: bool,
+) -> Recorded:
+    spooled = verified.spooled
+    listed, print_, copy = spooled.listed, spooled.fingerprint, spooled.copy
+    message = (listed.unique_id, listed.octets, print_.octets, print_.stored)
+    digests = (print_.form.value, print_.header, print_.content)
+    place = (
+        copy.format.value,
+        str(copy.directory),
+        copy.base,
+        copy.name,
+        spooled.number,
+    )
+    cursor = db.execute(INSERT, (account, *message, *digests, *place, doubtful, now))
+    return Recorded(RowId(cursor.lastrowid or 0), copy, print_.content)
+
+
+def publish(db: sqlite3.Connection, recorded: Recorded, now: float) -> Receipt:
+    """
+    Turn recorded into published. Done again, it changes nothing.
+    """
+    found = db.execute(PUBLISH, (now, recorded.row)).fetchone()
+    if found is None:
+        raise sqlite3.IntegrityError(f"there is no open row {recorded.row}")
+    return _receipt(found)
+
+
+def void(db: sqlite3.Connection, recorded: Recorded) -> None:
+    """
+    Forget a row that was never published.
+    """
+    db.execute(
+        "DELETE FROM message WHERE id = ? AND state = 'recorded'", (recorded.row,)
+    )
+
+
+# -- what a listing shows -------------------------------------------------------------
+
+
+class Sighting(NamedTuple):
+    """
+    The rows of which a complete listing showed something else than the last one.
+    """
+
+    present: list[RowId]
+    """There, and not accounted for before; or marked, and there in spite of it."""
+    absent: list[RowId]
+    """Vanished without our doing."""
+    gone: list[RowId]
+    """Vanished, and marked: the listing decides that they were removed."""
+    doubted: list[RowId]
+    """Their unique-id stands in the listing twice."""
+
+
+def sight(db: sqlite3.Connection, sighting: Sighting, now: float) -> None:
+    """
+    Write down what a complete listing showed.
+    """
+    for change, rows in (
+        ("accounted = 1, marked = 0", sighting.present),
+        ("accounted = 0", sighting.absent),
+        (f"state = 'removed', accounted = 0, removed_at = {now:f}", sighting.gone),
+        ("doubtful = 1", sighting.doubted),
+    ):
+        sql = f"UPDATE message SET {change} WHERE id = ?"  # noqa: S608 -- ours
+        db.executemany(sql, [(row,) for row in rows])
+
+
+# -- removal --------------------------------------------------------------------------
+
+
+def mark(db: sqlite3.Connection, rows: Collection[RowId]) -> None:
+    """
+    Note that a DELE is about to be sent for each of *rows*.
+    """
+    _change(db, rows, "marked = 1")
+
+
+def unmark(db: sqlite3.Connection, rows: Collection[RowId]) -> None:
+    """
+    Note that the DELE of each of *rows* was refused.
+    """
+    _change(db, rows, "marked = 0")
+
+
+def removed(db: sqlite3.Connection, rows: Collection[RowId], now: float) -> None:
+    """
+    Note that the server removed *rows*: it said +OK to QUIT.
+    """
+    change = f"state = 'removed', accounted = 0, marked = 0, removed_at = {now:f}"
+    _change(db, rows, change)
+
+
+def _change(db: sqlite3.Connection, rows: Collection[RowId], change: str) -> None:
+    sql = f"UPDATE message SET {change} WHERE {OF_THESE}"  # noqa: S608 -- ours
+    changed = db.execute(sql, (_array(rows),)).rowcount
+    if changed != len(set(rows)):
+        raise sqlite3.IntegrityError(f"{len(rows)} rows, {changed} of them published")
+
+
+# -- failures -------------------------------------------------------------------------
+
+
+def fail(
+    db: sqlite3.Connection,
+    account: AccountName,
+    unique_ids: Iterable[UniqueId],
+    now: float,
+) -> None:
+    """
+    Count one more visit in which these messages failed.
+    """
+    db.executemany(
+        "INSERT INTO failure VALUES (?, ?, 1, ?) ON CONFLICT DO UPDATE"
+        " SET visits = visits + 1, last = excluded.last",
+        [(account, unique_id, now) for unique_id in unique_ids],
+    )
+
+
+def forgive(
+    db: sqlite3.Connection, account: AccountName, unique_ids: Iterable[UniqueId]
+) -> None:
+    """
+    Forget the failures of these messages.
+    """
+    db.executemany(
+        "DELETE FROM failure WHERE account = ? AND unique_id = ?",
+        [(account, unique_id) for unique_id in unique_ids],
+    )
+
+
+def _receipt(
+    found: tuple[int, str | None, int | None, bytes, bytes, float],
+) -> Receipt:
+    row, unique_id, octets, header, content, archived_at = found
+    return Receipt(
+        row=RowId(row),
+        unique_id=None if unique_id is None else UniqueId(unique_id),
+        octets=None if octets is None else Octets(octets),
+        header=HeaderDigest(header),
+        content=ContentDigest(content),
+        archived_at=archived_at,
+    )
+
+
+def _array(rows: Collection[RowId]) -> str:
+    return json.dumps(list(rows))
