@@ -107,14 +107,6 @@ class Mapping(dict[str, object]):
         """
         return next((k for k in self if k == name and isinstance(k, Text)), None)
 
-    def called(self, name: str) -> str:
-        """
-        Return *name* as a sentence may call it.
-        """
-        if self.flow:
-            return "a key"
-        return name if re.fullmatch(PLAIN_NAME, name) else quote(name)
-
 
 Node = Text | Sequence | Mapping
 
@@ -141,6 +133,13 @@ class Document:
         Add a mistake.
         """
         self.mistakes.append(Mistake(self.file, line, column, text))
+
+
+def called(key: str) -> str:
+    """
+    Return *key* as a sentence may repeat it.
+    """
+    return key if re.fullmatch(PLAIN_NAME, key) else quote(key)
 
 
 class Unreadable(Exception):
@@ -334,12 +333,10 @@ class _Builder:
         if first is None:
             mapping[key] = node
             return
-        self.document.wrong(
-            key.line,
-            key.column,
-            f"{mapping.called(key)}: is written twice; first at line {first.line}, "
-            f"column {first.column}",
-        )
+        name = "a key" if mapping.flow else called(key)
+        there = f"line {first.line}, column {first.column}"
+        text = f"{name}: is written twice; first at {there}"
+        self.document.wrong(key.line, key.column, text)
 
 
 def _container(

@@ -89,6 +89,9 @@ def _word(
 
 
 def line(text: str) -> str:
+    """
+    Return *text* if it is one line of printable characters. Raises ValueError.
+    """
     if not text:
         raise ValueError("is empty")
     if not text.isprintable():
@@ -225,22 +228,34 @@ def _password(text: str) -> SecretStr:
     return SecretStr(text)
 
 
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(written(item) for item in value) if isinstance(value, list) else ()
+
+
 def _command(value: object) -> tuple[str, ...]:
     # Not repeated: arguments may hold secrets.
-    if not isinstance(value, list) or not value:
+    try:
+        words = _texts(value)
+    except ValueError:
+        words = ()
+    if not words or not words[0] or any("\0" in word for word in words):
         raise ValueError(
             "must be a list of words such as [pass, show, mail/alice]; no shell reads it"
         )
-    words = tuple(written(word) for word in value)
-    if not words[0] or any("\0" in word for word in words):
-        raise ValueError("the program has no name, or a word holds a NUL")
     return words
 
 
 def patterns(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
+    """
+    Return a list of file names or patterns. Raises ValueError.
+    """
+    try:
+        found = tuple(line(pattern) for pattern in _texts(value))
+    except ValueError:
+        found = ()
+    if not found:
         raise ValueError("must be a list of files such as [accounts.d/*.yaml]")
-    return tuple(line(written(pattern)) for pattern in value)
+    return found
 
 
 def _listen(text: str) -> str:

@@ -29,7 +29,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from popfetchd.config import find, kinds, rules
-from popfetchd.config.document import Document, Mapping, Sequence, Text, read
+from popfetchd.config.document import (
+    Document,
+    Mapping,
+    Sequence,
+    Text,
+    called,
+    read,
+)
 from popfetchd.config.mistakes import faults, told
 from popfetchd.config.model import Account, Configuration, Defaults
 from popfetchd.config.rules import Fault
@@ -289,7 +296,7 @@ def _written_at_all(document: Document, own: Mapping) -> Iterator[Fault]:
 def _not_accounts(node: Mapping) -> Iterator[Fault]:
     for key in node:
         if key != "accounts" and isinstance(key, Text):
-            text = f"{node.called(key)}: a file that is taken in holds accounts only"
+            text = f"{called(key)}: a file that is taken in holds accounts only"
             yield Fault((), text, (key.line, key.column))
     if "accounts" not in node:
         yield Fault((), "accounts: is missing")

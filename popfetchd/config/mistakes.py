@@ -6,7 +6,7 @@ Rules of this file:
 - pydantic says where and what kind; the sentence is ours. Its own repeats the input.
 - A value's fault stands at the value, an unknown key's at the key, and that of a
   missing key at the mapping that lacks it.
-- An unknown key between braces is not repeated, unless it is nearly a known one: in
+- An unknown key between the braces of an account is not repeated: in
   `{password: se,cret}` the key `cret` is half a secret.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from popfetchd.config.document import Document, Mapping, Sequence
+from popfetchd.config.document import Document, Mapping, Sequence, called
 from popfetchd.config.model import NOT_YET, Account, Configuration, Defaults, Settings
 from popfetchd.config.rules import Fault
 from popfetchd.errors import Mistake
@@ -31,7 +31,7 @@ SENTENCES = {
 }
 """pydantic's kinds of errors that are neither ours nor about an unknown key."""
 
-ELSEWHERE = {
+ELSEWHERE: dict[type[BaseModel], tuple[type[BaseModel], str]] = {
     Configuration: (Account, "belongs to an account, or to `defaults`"),
     Defaults: (Account, "belongs to an account"),
     Account: (Configuration, "belongs to the whole configuration"),
@@ -86,10 +86,10 @@ def _unknown(
     mapping: Any = node
     for step in parents:
         mapping, model = mapping[step], _submodel(model, step)
+    known = {*NOT_YET, *Account.model_fields, *Configuration.model_fields}
+    secret = mapping.flow and issubclass(model, Settings) and name not in known
+    text = f"{'a key' if secret else called(name)}: {_advice(name, model)}"
     key = mapping.key(name)
-    near = difflib.get_close_matches(name, model.model_fields, 1)
-    called = name if near else mapping.called(name)
-    text = f"{called}: {_advice(name, model, near)}"
     return Fault(tuple(parents), text, (key.line, key.column))
 
 
@@ -100,7 +100,7 @@ def _submodel(model: type[BaseModel], key: str) -> type[BaseModel]:
     return kind
 
 
-def _advice(name: str, model: type[BaseModel], near: list[str]) -> str:
+def _advice(name: str, model: type[BaseModel]) -> str:
     if name == "<<":
         return "is YAML 1.1; write what accounts share under `defaults`"
     if issubclass(model, Settings) and name in NOT_YET:
@@ -108,6 +108,6 @@ def _advice(name: str, model: type[BaseModel], near: list[str]) -> str:
     other, where = ELSEWHERE.get(model, (model, ""))
     if name in other.model_fields:
         return where
-    if near:
+    if near := difflib.get_close_matches(name, model.model_fields, 1):
         return f"is no key here; did you mean `{near[0]}`?"
     return f"is no key here; allowed are {', '.join(sorted(model.model_fields))}"
