@@ -194,6 +194,7 @@ class Session:
             raise StlsUnavailable(host, "the server does not offer it")
         if not self._exchange(Command.STLS).ok:
             raise StlsUnavailable(host, "the server offered it, and refused it")
+        self._protocol.receive(self._transport.waiting(Command.STLS))
         if self._protocol.unread:
             raise StlsInjected(host, self._protocol.unread)
         self._transport.start_tls(contexts)
@@ -254,7 +255,7 @@ class Session:
         """
         Do one exchange of AUTH (RFC 5034 §4). Raises the refusal of a -ERR.
         """
-        self._must_be_idle(Command.AUTH)
+        self._listen_before(Command.AUTH)
         with self._breaking():
             reply = self._converse(mechanism)
         if not reply.ok:
@@ -309,7 +310,7 @@ class Session:
         """
         commands = (Command.UIDL, Command.LIST)
         pipelined = self.capabilities.has("PIPELINING")
-        groups = [commands] if pipelined else [(command,) for command in commands]
+        groups = [commands] if pipelined else [commands[:1], commands[1:]]
         answers: dict[Command, bytes | ServerRefusal] = {}
         for group in groups:
             self._send_all(group)
@@ -318,9 +319,8 @@ class Session:
             )
         return self._listed(answers[Command.UIDL], answers[Command.LIST])
 
-    def _send_all(self, commands: Iterable[Command]) -> None:
-        commands = list(commands)
-        self._must_be_idle(commands[0])
+    def _send_all(self, commands: tuple[Command, ...]) -> None:
+        self._listen_before(commands[0])
         with self._breaking():
             self._write(b"".join(self._protocol.send(command) for command in commands))
 
@@ -431,10 +431,9 @@ class Session:
         """
         Send one command and return its reply.
         """
-        self._must_be_idle(command)
-        line = self._protocol.send(command, *arguments)
+        self._listen_before(command)
         with self._breaking():
-            self._write(line)
+            self._write(self._protocol.send(command, *arguments))
             return _reply(self._event())
 
     def _demand(self, command: Command, *arguments: bytes) -> Reply:
@@ -454,7 +453,7 @@ class Session:
 
         Yields each reply; its body, if any, must be read before the next one.
         """
-        self._must_be_idle(command)
+        self._listen_before(command)
         depth = PIPELINE_DEPTH if self.capabilities.has("PIPELINING") else 1
         waiting, sent = deque(numbers), deque[MessageNumber]()
         while waiting or sent:
@@ -499,10 +498,21 @@ class Session:
 
     # -- staying in step
 
-    def _must_be_idle(self, command: Command) -> None:
+    def _listen_before(self, command: Command) -> None:
+        """
+        Hear whether the server speaks unasked before *command*, which nothing precedes.
+
+        The engine refuses the command then: the octets would be taken for its reply.
+        Raises LocalProtocolError when replies are awaited, or none can come any more.
+        """
+        if self.state in {State.CLOSED, State.BROKEN}:
+            raise LocalProtocolError(command, self.state)
         if not self._protocol.idle:
-            step = self._protocol.step
-            raise LocalProtocolError(f"{command} amid {step}", self.state)
+            raise LocalProtocolError(
+                f"{command} amid {self._protocol.step}", self.state
+            )
+        with self._breaking():
+            self._protocol.receive(self._transport.waiting(command))
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:

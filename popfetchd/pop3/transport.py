@@ -47,8 +47,8 @@ from popfetchd.errors import (
 from popfetchd.values import Channel, Server, TlsMode, TlsPolicy
 
 
-LARGEST_READ = 262_144
-"""Octets of one read: a plain connection fills it, TLS gives one record of 16 KiB."""
+LARGEST_READ = 65_536
+"""Octets of one read: a plain connection fills it, TLS gives one record (16 KiB)."""
 
 ATTEMPT_DELAY = 0.25
 """Seconds that an address has for itself before the next is tried too (RFC 8305 §5)."""
@@ -300,6 +300,19 @@ class Transport:
         """
         with self._translated(step):
             return self._sock.recv(LARGEST_READ)
+
+    def waiting(self, step: str) -> bytes:
+        """
+        Return octets that have come already, none when there are none; never wait.
+
+        Raises what `recv` raises.
+        """
+        with self._translated(step):
+            self._wait_at_most(0.0)
+            try:
+                return self._sock.recv(LARGEST_READ)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return b""
 
     def send(self, data: bytes, step: str) -> None:
         """
