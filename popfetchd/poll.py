@@ -34,8 +34,8 @@ from threading import Event
 from types import TracebackType
 from typing import Protocol, Self
 
-from popfetchd.archive import Archive
 from popfetchd.archive.form import header_digest
+from popfetchd.archive.interface import Archive
 from popfetchd.errors import (
     CommandRefused,
     Interrupted,
@@ -66,6 +66,7 @@ from popfetchd.values import (
     PollReport,
     Receipt,
     Recorded,
+    RowId,
     Secret,
     SecretSource,
     Server,
@@ -247,7 +248,9 @@ class Visit:
         # First thing in every visit: publish, or forget, what a crash left recorded.
         ledger, account = self.means.ledger, self.account
         with self._stage(Stage.SETTLE):
-            rows = sorted(ledger.open_rows(account.name), key=_destination)
+            rows = sorted(
+                ledger.open_rows(account.name), key=lambda r: r.copy.directory
+            )
             for destination, recorded in groupby(rows, key=_destination):
                 with self._archive(destination) as archive:
                     for row in recorded:
@@ -255,7 +258,7 @@ class Visit:
             with self._archive(account.destination) as archive:
                 if archive.highest_number() > ledger.highest():
                     raise LedgerBehind(ledger.path, "older than the archive it is for")
-                archive.sweep(())
+                archive.sweep(ledger.open_bases())
 
     def _settle_row(self, archive: Archive, recorded: Recorded) -> None:
         published = archive.settle(recorded)
@@ -349,7 +352,7 @@ class Visit:
     def _proof(
         self,
         due: Removable,
-        receipts: dict[int, Receipt],
+        receipts: dict[RowId, Receipt],
         answer: bytes | ServerRefusal,
     ) -> Proven | None:
         if isinstance(answer, ServerRefusal):
@@ -560,8 +563,12 @@ class Keeper:
 
     def _wait(self) -> None:
         running, self._running = self._running, None
-        if running is not None:
-            running.result()
+        try:
+            if running is not None:
+                running.result()
+        except BaseException:
+            self._batch.clear()  # the archive failed: nothing more is given to it
+            raise
 
     def __enter__(self) -> Self:
         return self

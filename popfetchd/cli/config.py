@@ -1,0 +1,30 @@
+"""
+`popfetchd config check | show | schema`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from argparse import Namespace
+
+from popfetchd.cli.exits import Exit
+from popfetchd.cli.opened import loaded
+from popfetchd.cli.tables import show_json
+from popfetchd.config import find, show
+
+
+def run(arguments: Namespace) -> int:
+    """
+    Tell every mistake; or show what is effective, without secrets; or the schema.
+    """
+    if arguments.part == "schema":
+        show_json(show.schema())
+        return Exit.OK
+    result = loaded(arguments)
+    if arguments.part == "show":
+        print(show.shown(result.configuration), end="")
+    else:
+        path = find.find(arguments.config, os.environ)
+        print(f"{path}: {len(result.configuration.accounts)} accounts, no mistakes")
+    return Exit.CONFIGURATION if result.held_back else Exit.OK

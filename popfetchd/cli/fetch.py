@@ -1,0 +1,195 @@
+"""
+`popfetchd fetch`: one visit to each account, now.
+
+Rules of this file:
+
+- Accounts are visited side by side, within the configuration's limits.
+- Back-off is ignored: a person asked. A server's floor between logins is honoured, and
+  an account that the service is visiting is waited for.
+- The first Ctrl-C lets visits end with what they have, the second ends at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from popfetchd.cli import exits
+from popfetchd.cli.exits import Exit
+from popfetchd.cli.opened import Opened, opened
+from popfetchd.cli.tables import octets, show_json, show_table
+from popfetchd.look import Preview, preview
+from popfetchd.poll import Watch
+from popfetchd.pool import Pool
+from popfetchd.values import Account, AccountName, PollReport
+
+
+def run(arguments: Namespace) -> int:
+    """
+    Visit, or with --dry-run only tell what a visit would do.
+    """
+    with opened(arguments, arguments.accounts) as found:
+        if arguments.dry_run:
+            return _preview(found, arguments.json)
+        with _watches(found.accounts) as watches, _interrupted() as stop:
+            reports = visit_all(found, watches, stop)
+    if arguments.json:
+        show_json([_as_json(report) for report in reports])
+    else:
+        show_table(COLUMNS, map(_row, reports))
+    if stop.is_set():
+        return Exit.INTERRUPTED
+    return exits.of_all(map(exits.of_report, reports))
+
+
+def visit_all(
+    found: Opened,
+    watches: dict[AccountName, Watch],
+    stop: threading.Event,
+) -> list[PollReport]:
+    """
+    Visit all accounts and return their reports, in the accounts' order.
+    """
+    limits = found.configuration.limits
+    reports: dict[AccountName, PollReport] = {}
+    broken: list[BaseException] = []
+    pool = Pool(
+        limits.sessions,
+        limits.sessions_per_host,
+        lambda _name, error: broken.append(error),
+    )
+    for account in found.accounts:
+        pool.submit(
+            account.name,
+            account.server.host,
+            _visit(found, account, watches.get(account.name), stop, reports),
+        )
+    while not pool.wait(timeout=0.5):  # awake for signals
+        pass
+    if broken:
+        raise broken[0]
+    return [reports[account.name] for account in found.accounts]
+
+
+def _visit(
+    found: Opened,
+    account: Account,
+    watch: Watch | None,
+    stop: threading.Event,
+    reports: dict[AccountName, PollReport],
+) -> Callable[[], None]:
+    def visit() -> None:
+        reports[account.name] = found.visits.make(
+            account, stop=stop, patience=account.deadline, watch=watch
+        )
+
+    return visit
+
+
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    stop = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)  # at once: safe at any instant (P1)
+        stop.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# -- what is shown --------------------------------------------------------------------
+
+COLUMNS = ("account", "outcome", "archived", "octets", "removed", "waiting", "problem")
+
+
+def _row(report: PollReport) -> tuple[str, ...]:
+    problem = str(report.failure or "; ".join(report.failed_messages))
+    return (
+        report.account,
+        report.outcome,
+        str(report.archived),
+        octets(report.archived_octets),
+        str(report.removed),
+        str(report.waiting),
+        problem,
+    )
+
+
+def _as_json(report: PollReport) -> dict[str, object]:
+    failure = report.failure
+    return {
+        "account": report.account,
+        "outcome": report.outcome,
+        "archived": report.archived,
+        "archived_octets": report.archived_octets,
+        "matched": report.matched,
+        "removed": report.removed,
+        "waiting": report.waiting,
+        "quarantined": report.quarantined,
+        "skipped": report.skipped,
+        "settled": report.settled,
+        "seconds": round(report.duration, 3),
+        "stages": {stage: round(took, 3) for stage, took in report.stages.items()},
+        "failed_messages": report.failed_messages,
+        "reason": failure and failure.reason,
+        "error": failure and str(failure),
+        "hint": failure and failure.hint,
+    }
+
+
+def _preview(found: Opened, as_json: bool) -> int:
+    shown: list[tuple[Account, Preview]] = []
+    for account in found.accounts:
+        with found.visits.session(account) as session:
+            ledger, now = found.visits.ledger, time.time()
+            shown.append((account, preview(session, account, ledger, now)))
+    rows = [_preview_row(account, seen) for account, seen in shown]
+    if as_json:
+        show_json([dict(zip(PREVIEW_COLUMNS, row, strict=True)) for row in rows])
+    else:
+        show_table(PREVIEW_COLUMNS, rows)
+    return Exit.OK
+
+
+PREVIEW_COLUMNS = ("account", "messages", "would_archive", "octets", "would_remove")
+
+
+def _preview_row(account: Account, seen: Preview) -> tuple[str, ...]:
+    wanted = seen.selection.wanted
+    return (
+        account.name,
+        str(seen.drop.messages),
+        str(len(wanted)),
+        str(sum(message.octets or 0 for message in wanted)),
+        str(len(seen.selection.removable)),
+    )
+
+
+# -- progress -------------------------------------------------------------------------
+
+
+@contextmanager
+def _watches(accounts: Sequence[Account]) -> Iterator[dict[AccountName, Watch]]:
+    # Bars where a person looks, on stderr; rich is imported only then.
+    if not sys.stderr.isatty():
+        yield {}
+        return
+    from popfetchd.cli.bars import Bars  # noqa: PLC0415 -- rich takes 90 ms
+
+    with Bars() as bars:
+        yield {account.name: bars.watch(account.name) for account in accounts}

@@ -1,0 +1,59 @@
+"""
+`popfetchd healthcheck`: ask the running service whether it is well. For containers.
+
+Rules of this file:
+
+- It imports next to nothing: it runs every half minute, for years.
+- The address is read from the configuration by one regular expression: to load YAML
+  and pydantic for it would cost a hundred times what the question costs.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import sys
+
+from argparse import Namespace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from popfetchd.config.find import find
+
+
+LISTEN = re.compile(
+    r"""^(?:http:[^\n#]*?|[ \t]+)\blisten:[ \t]*["']?([^"'\s,}]+)""", re.MULTILINE
+)
+DEFAULT = "127.0.0.1:10995"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 -- asks, binds not
+SECONDS = 5.0
+
+
+def run(arguments: Namespace) -> int:
+    """
+    Return 0 if the service says that it is well, 1 otherwise.
+    """
+    url = urlsplit(arguments.url or f"http://{_address(arguments.config)}/healthz")
+    connection = http.client.HTTPConnection(url.netloc, timeout=SECONDS)
+    try:
+        connection.request("GET", url.path or "/healthz")
+        response = connection.getresponse()
+        told = response.read(200).decode("ascii", "replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        print(f"popfetchd: {url.netloc}: {error}", file=sys.stderr)
+        return 1
+    print(told)
+    return 0 if response.status == http.client.OK else 1
+
+
+def _address(config: Path | None) -> str:
+    try:
+        text = find(config, os.environ).read_text("utf-8", "replace")
+    except OSError as error:
+        print(f"popfetchd: {error}; asking {DEFAULT}", file=sys.stderr)
+        return DEFAULT
+    found = LISTEN.search(text)
+    address = found[1] if found else DEFAULT
+    host, _, port = address.rpartition(":")
+    return f"{EVERYWHERE.get(host, host)}:{port}"

@@ -1,0 +1,69 @@
+"""
+`popfetchd status`: what the ledger remembers of every account.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from popfetchd.cli.exits import Exit
+from popfetchd.cli.opened import opened
+from popfetchd.cli.tables import moment, show_json, show_table
+from popfetchd.values import Account, AccountState
+
+
+COLUMNS = (
+    "account",
+    "state",
+    "last visit",
+    "last success",
+    "next visit",
+    "archived",
+    "waiting",
+    "quarantined",
+    "problem",
+)
+
+
+def run(arguments: Namespace) -> int:
+    """
+    Show every account. The exit code tells whether it could be shown, not how it is.
+    """
+    with opened(arguments) as found:
+        states = found.visits.ledger.states()
+        shown = [(a, states.get(a.name, AccountState())) for a in found.accounts]
+    if arguments.json:
+        show_json([_as_json(account, state) for account, state in shown])
+    else:
+        show_table(COLUMNS, [_row(account, state) for account, state in shown])
+    return Exit.OK
+
+
+def _row(account: Account, state: AccountState) -> tuple[str, ...]:
+    problem = f"{state.reason}: {state.error} (hint: {state.hint})"
+    return (
+        account.name,
+        _condition(state),
+        moment(state.last_poll),
+        moment(state.last_success),
+        moment(state.next_poll),
+        str(state.archived),
+        str(state.waiting),
+        str(state.quarantined),
+        problem if state.reason else _pause(state),
+    )
+
+
+def _condition(state: AccountState) -> str:
+    if state.reason:
+        return f"failing ({state.consecutive_failures})"
+    return "ok" if state.last_poll else "never visited"
+
+
+def _pause(state: AccountState) -> str:
+    return "removals are paused until all is matched" if state.removals_paused else ""
+
+
+def _as_json(account: Account, state: AccountState) -> dict[str, object]:
+    fields = {name: getattr(state, name) for name in AccountState.__slots__}
+    return {"account": account.name, **fields}

@@ -1,0 +1,455 @@
+"""
+The composition root: every object of the process is made here, and handed what it needs.
+
+Rules of this file:
+
+- `Visits` makes one visit and remembers and tells it; `run` and `fetch` share it.
+- `Service` is what `run` runs: schedule → pool → visit, the HTTP page, signals, reload.
+- Signals only put a wish into a queue; the main thread grants it. A second wish to stop
+  ends the process at once: that is safe at any instant (P1).
+- A reload is all or nothing: a configuration that has a mistake changes nothing. A
+  running visit ends as it began, with the account it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from popfetchd import __version__, credentials, logs
+from popfetchd.archive.interface import Archive
+from popfetchd.archive.maildir import Maildir
+from popfetchd.config import load
+from popfetchd.config.model import Configuration
+from popfetchd.config.plain import accounts as plain_accounts
+from popfetchd.errors import (
+    AccountLocked,
+    ConfigurationError,
+    LedgerError,
+    Mistake,
+    PopfetchdError,
+)
+from popfetchd.ledger import Ledger
+from popfetchd.metrics import Metrics, PerAccount, Skipped, Watched
+from popfetchd.poll import Means, Watch, poll
+from popfetchd.pool import Pool
+from popfetchd.pop3.session import Session, open_session
+from popfetchd.pop3.transport import Deadline, TlsContexts
+from popfetchd.report import Reporter, after
+from popfetchd.schedule import Scheduler, earliest
+from popfetchd.values import (
+    NEVER,
+    Account,
+    AccountName,
+    AccountState,
+    Cron,
+    Destination,
+    PollReport,
+    Server,
+)
+from popfetchd.web import Server as WebServer
+from popfetchd.web import Site, parse_listen
+
+
+GRACE = 10.0
+"""Seconds that running visits have to end when the service is told to stop; systemd
+gives 90. What has not ended then is abandoned, and goes on at the next start."""
+
+
+class Visits:
+    """
+    Makes visits; remembers and tells what they did.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        metrics: Metrics,
+        reporter: Reporter,
+        environ: Mapping[str, str],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.ledger = ledger
+        self.metrics = metrics
+        self.reporter = reporter
+        self.now = now
+        self.contexts = TlsContexts()
+        self._secret = partial(credentials.read, environ=environ)
+        self.means = Means(ledger, self._connect, self._archive, self._secret, now)
+
+    def make(
+        self,
+        account: Account,
+        *,
+        stop: threading.Event,
+        patience: float = 0.0,
+        watch: Watch | None = None,
+        next_poll: Callable[[AccountState], float] | None = None,
+    ) -> PollReport:
+        """
+        Visit *account*, and remember and tell what came of it.
+
+        *next_poll* says when the next visit is planned, from what is then remembered.
+        """
+        try:
+            before = self.ledger.state(account.name)
+            report = self._visit(account, stop, patience, watch)
+            state = after(before, report)
+            if next_poll is not None:
+                state = replace(state, next_poll=next_poll(state))
+            self.ledger.save_state(account.name, state)
+        except LedgerError as error:  # nothing can be remembered; it can still be told
+            before = state = AccountState()
+            report = PollReport(account.name, self.now(), self.now(), error)
+            state = after(before, report)
+        self.metrics.account_changed(account.name, state)
+        self.reporter.visit_ended(before, report)
+        return report
+
+    def _visit(
+        self,
+        account: Account,
+        stop: threading.Event,
+        patience: float,
+        watch: Watch | None,
+    ) -> PollReport:
+        try:
+            return poll(account, self.means, stop=stop, patience=patience, watch=watch)
+        except AccountLocked as locked:
+            now = self.now()
+            return PollReport(account.name, now, now, locked)
+
+    @contextmanager
+    def session(self, account: Account) -> Iterator[Session]:
+        """
+        Give a session that has logged in, to look at; QUIT ends it if all went well.
+        """
+        secret = self._secret(account.login.secret)
+        deadline = Deadline(account.deadline)
+        with self._connect(account.server, deadline) as session:
+            session.login(account.login.user, secret, account.login.mechanism)
+            yield session
+            session.quit()
+
+    def _connect(self, server: Server, deadline: Deadline) -> Session:
+        return open_session(server, self.contexts, deadline)
+
+    def _archive(self, _account: Account, destination: Destination) -> Archive:
+        host = socket.gethostname()
+        maildir = Maildir(destination.path, self.ledger.id, host=host, now=self.now)
+        maildir.open()
+        return maildir
+
+
+class Wish(StrEnum):
+    """
+    What a signal, or the demo, asks of the service.
+    """
+
+    STOP = "stop"
+    RELOAD = "reload"
+
+
+SIGNALS = {
+    signal.SIGTERM: Wish.STOP,
+    signal.SIGINT: Wish.STOP,
+    signal.SIGHUP: Wish.RELOAD,
+}
+
+
+class Service:
+    """
+    The service: one object, one `run`, from the configuration to the last visit.
+    """
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        loaded = load.load(path, environ)
+        self._path = path
+        self._environ = environ
+        self._configuration = loaded.configuration
+        self._accounts: dict[AccountName, Account] = {}
+        self._wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        set_up_logs(loaded.configuration, environ)
+        self.ledger = Ledger(loaded.configuration.ledger, now=time.time)
+        self.metrics = Metrics()
+        self.reporter = Reporter(self.metrics, logs.get())
+        self._visits = Visits(self.ledger, self.metrics, self.reporter, environ)
+        limits = loaded.configuration.limits
+        self._pool = Pool(
+            limits.sessions, limits.sessions_per_host, self.reporter.visit_broke
+        )
+        self._scheduler = Scheduler(self._due)
+        self.metrics.count_sessions(lambda: self._pool.active)
+        site = Site(self.metrics.page, self.healthy, self.healthy, self.metrics.states)
+        self._web = serve(loaded.configuration.http.listen, site, path)
+        self._take(loaded)
+
+    # -- life -------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """
+        Serve until told to stop. Returns False when visits had to be abandoned.
+
+        To be called in the main thread, for the signals.
+        """
+        systemd = Systemd(self._environ)
+        with self._signals(), self._served():
+            self._scheduler.start()
+            self.reporter.started(
+                __version__,
+                len(self._accounts),
+                http=self.url,
+                ledger=str(self._configuration.ledger),
+            )
+            systemd.tell("READY=1", f"STATUS={len(self._accounts)} accounts")
+            self._serve(systemd)
+            systemd.tell("STOPPING=1")
+            clean = self._end()
+        self.reporter.stopped(clean=clean)
+        return clean
+
+    @property
+    def url(self) -> str:
+        """
+        Where a person finds the status page.
+        """
+        return self._web.url
+
+    def wish(self, wish: Wish) -> None:
+        """
+        Ask the service for something; from any thread, or a signal handler.
+        """
+        if wish is Wish.STOP and self._stop.is_set():
+            os._exit(128 + signal.SIGTERM)  # asked twice: at once, which is safe (P1)
+        if wish is Wish.STOP:
+            self._stop.set()
+        self._wishes.put(wish)
+
+    def _serve(self, systemd: Systemd) -> None:
+        while not self._stop.is_set():
+            with suppress(queue.Empty):
+                wish = self._wishes.get(timeout=systemd.watchdog_interval)
+                if wish is Wish.RELOAD:
+                    systemd.tell(*systemd.reloading())
+                    self.reload()
+                    systemd.tell("READY=1", f"STATUS={len(self._accounts)} accounts")
+            if self.healthy():
+                systemd.tell("WATCHDOG=1")
+
+    def _end(self) -> bool:
+        self._stop.set()
+        self.reporter.stopping("stop", self._pool.active)
+        self._scheduler.stop()
+        clean = self._pool.drain(GRACE)
+        if clean:
+            self.ledger.close()
+        return clean
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def handle(number: int, _frame: FrameType | None) -> None:
+            self.wish(SIGNALS[signal.Signals(number)])
+
+        before = {number: signal.signal(number, handle) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def _served(self) -> Iterator[None]:
+        self._web.start()
+        try:
+            yield
+        finally:
+            self._web.stop()
+
+    # -- accounts ---------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """
+        Read the configuration again and take it; one with a mistake changes nothing.
+        """
+        try:
+            loaded = load.load(self._path, self._environ)
+            self._refuse_what_needs_a_restart(loaded.configuration)
+        except PopfetchdError as error:
+            self.reporter.refused(error, time.time())
+            return
+        self._take(loaded)
+
+    def _refuse_what_needs_a_restart(self, configuration: Configuration) -> None:
+        mistakes = [
+            Mistake(str(self._path), 0, 0, f"{key}: a change needs a restart")
+            for key in ("ledger", "http")
+            if getattr(configuration, key) != getattr(self._configuration, key)
+        ]
+        if mistakes:
+            raise ConfigurationError(mistakes)
+
+    def _take(self, loaded: load.Loaded) -> None:
+        configuration = loaded.configuration
+        accounts = {a.name: a for a in plain_accounts(configuration)}
+        if loaded.held_back:  # what a bad file holds stays as it was
+            accounts = self._accounts | accounts
+        self._configuration = configuration
+        set_up_logs(configuration, self._environ)
+        self._visits.contexts = TlsContexts()  # certificates may have been renewed
+        limits = configuration.limits
+        self._pool.resize(limits.sessions, limits.sessions_per_host)
+        self._schedule(accounts)
+        self._show(accounts)
+        self.reporter.configured(
+            frozenset(accounts), list(loaded.held_back), time.time()
+        )
+
+    def _schedule(self, accounts: dict[AccountName, Account]) -> None:
+        states = self.ledger.states()
+        self._accounts = accounts
+        self._scheduler.set_accounts(
+            {name: account.schedule for name, account in accounts.items()},
+            {
+                name: earliest(state, interval(accounts[name]))
+                for name, state in states.items()
+                if name in accounts
+            },
+        )
+
+    def _show(self, accounts: dict[AccountName, Account]) -> None:
+        states = self.ledger.states()
+        self.metrics.show_accounts(
+            PerAccount(self._configuration.metrics.per_account.value)
+        )
+        self.metrics.set_archives({a.destination.path for a in accounts.values()})
+        self.metrics.set_accounts(
+            {
+                name: Watched(
+                    replace(
+                        states.get(name, AccountState()),
+                        next_poll=self._next_poll(name),
+                    ),
+                    interval(account),
+                )
+                for name, account in accounts.items()
+            }
+        )
+
+    def _next_poll(self, name: AccountName) -> float:
+        planned = self._scheduler.next_time(name)
+        return 0.0 if planned == NEVER else planned
+
+    # -- visits -----------------------------------------------------------------------
+
+    def _due(self, name: AccountName, planned: float) -> None:
+        # In the scheduler's thread, which must not be held up.
+        account = self._accounts.get(name)
+        if account is None:
+            return
+        host = account.server.host
+        if not self._pool.submit(name, host, lambda: self._visit(account, planned)):
+            why = Skipped.STOPPING if self._pool.closed else Skipped.OVERRUN
+            self.reporter.visit_skipped(name, why)
+
+    def _visit(self, account: Account, planned: float) -> None:
+        self.reporter.visit_started(account.name, time.time() - planned)
+
+        def next_poll(state: AccountState) -> float:
+            self._scheduler.hold(account.name, earliest(state, interval(account)))
+            return self._next_poll(account.name)
+
+        self._visits.make(account, stop=self._stop, next_poll=next_poll)
+
+    # -- what is shown ----------------------------------------------------------------
+
+    def healthy(self) -> bool:
+        """
+        Tell whether the schedule moves and the ledger answers.
+        """
+        try:
+            self.ledger.highest()
+        except LedgerError:
+            return False
+        return self._scheduler.alive()
+
+
+def serve(listen: str, site: Site, path: Path) -> WebServer:
+    """
+    Bind the address that `http.listen` names in the configuration at *path*.
+    """
+    host, port = parse_listen(listen)
+    try:
+        return WebServer(host, port, site)
+    except OSError as error:
+        problem = f"http.listen: {listen}: {error.strerror or error}"
+        raise ConfigurationError([Mistake(str(path), 0, 0, problem)]) from error
+
+
+def interval(account: Account) -> float:
+    """
+    Return the seconds between two visits; for `cron:` those between the next two.
+    """
+    schedule = account.schedule
+    if isinstance(schedule, Cron):
+        return 0.0
+    return schedule.seconds
+
+
+def set_up_logs(configuration: Configuration, environ: Mapping[str, str]) -> None:
+    """
+    Send every log line to stderr, as the configuration says.
+    """
+    logs.configure(
+        configuration.log.level.value,
+        logs.Format(configuration.log.format.value),
+        stream=sys.stderr,
+        environ=environ,
+    )
+    logs.catch_uncaught()
+
+
+class Systemd:
+    """
+    Speaks to systemd's notification socket (sd_notify(3)); mute where there is none.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        if self._address.startswith("@"):
+            self._address = "\0" + self._address[1:]
+        microseconds = int(environ.get("WATCHDOG_USEC") or 0)
+        self.watchdog_interval = microseconds / 3e6 if microseconds else 5.0
+        """Seconds between two signs of life: a third of what systemd waits."""
+
+    def tell(self, *lines: str) -> None:
+        """
+        Send *lines* in one datagram.
+        """
+        if not self._address:
+            return
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
+            suppress(OSError),  # systemd notices by itself when we are silent
+        ):
+            sock.sendto("\n".join(lines).encode(), self._address)
+
+    def reloading(self) -> tuple[str, str]:
+        """
+        Return the lines that announce a reload.
+        """
+        microseconds = int(time.monotonic() * 1e6)
+        return "RELOADING=1", f"MONOTONIC_USEC={microseconds}"

@@ -1,0 +1,637 @@
+"""
+One visit, end to end, against a real server on loopback: what must hold whatever it does.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from popfetchd import poll as poll_module
+from popfetchd.errors import (
+    AccountLocked,
+    ArchiveError,
+    CommandRefused,
+    Disconnected,
+    Interrupted,
+    LedgerBehind,
+    LimitExceeded,
+    SystemTemporary,
+    TooSoon,
+    Unexpected,
+)
+from popfetchd.maildrop.dialogue import Dialogue, error, ok
+from popfetchd.values import Octets, Outcome, Skip, UniqueId, Unproven
+from tests.world import world
+
+
+@pytest.fixture
+def here(tmp_path):
+    with world(tmp_path) as made:
+        yield made
+
+
+def letters(count, start=0):
+    """
+    Return messages of different content and the same length.
+    """
+    return [
+        b"Subject: %04d\r\n\r\nbody of %04d\r\n" % (n, n)
+        for n in range(start, start + count)
+    ]
+
+
+def test_every_message_is_archived_once(here):
+    """
+    A first visit archives all, a second one none; the maildrop stays as it was.
+    """
+    here.deliver(*letters(7))
+
+    first, second = here.visit(), here.visit()
+
+    assert Outcome.SUCCESS == first.outcome == second.outcome
+    assert (7, 0) == (first.archived, second.archived)
+    assert here.waiting() == here.archived()
+    assert [] == here.files("tmp")
+
+
+def test_an_empty_maildrop_is_a_success(here):
+    """
+    Nothing to do is no failure.
+    """
+    assert Outcome.SUCCESS == here.visit().outcome
+
+
+def test_verified_messages_are_removed(here):
+    """
+    `delete_after: verified` empties the maildrop in the visit that archives.
+    """
+    sent = letters(7)
+    here.deliver(*sent)
+
+    report = here.visit(delete_after=0.0)
+
+    assert (7, 7) == (report.archived, report.removed)
+    assert [] == here.waiting()
+    assert sent == here.archived()
+
+
+def test_removal_after_a_time_needs_no_second_retrieval(here):
+    """
+    A message whose time has come is confirmed by TOP and removed; it is not archived
+    again.
+    """
+    here.deliver(*letters(3))
+    here.visit(delete_after=100.0)
+    assert 3 == len(here.waiting())
+
+    report = here.visit(delete_after=60.0)
+
+    assert (0, 3) == (report.archived, report.removed)
+    assert [] == here.waiting()
+    assert b"TOP" in here.server.wire
+    assert 3 == here.server.wire.count(b"RETR")
+
+
+def test_without_top_a_due_message_is_retrieved_to_prove_it(here):
+    """
+    Where TOP is refused the content decides, and nothing is archived twice.
+    """
+    here.deliver(*letters(3))
+    here.visit()
+    here.speak(TOP=lambda _self, _text: error("unknown command"))
+
+    report = here.visit(delete_after=0.0)
+
+    assert (0, 3, 3) == (report.archived, report.matched, report.removed)
+    assert {Unproven.REFUSED: 3} == report.unproven
+    assert 3 == len(here.archived())
+
+
+def test_another_message_under_a_known_unique_id_is_not_removed_unread(here):
+    """
+    A unique-id that was given to another message of the same size archives it first.
+    """
+    one, other = letters(2)
+    here.deliver(one, unique_id="same")
+    here.visit()
+    here.maildrop.remove(here.maildrop.messages)
+    here.deliver(other, unique_id="same")
+
+    report = here.visit(delete_after=0.0)
+
+    assert {Unproven.MISMATCH: 1} == report.unproven
+    assert 1 == report.archived
+    assert [one, other] == here.archived()
+
+
+def test_copies_under_one_unique_id_are_all_archived(here):
+    """
+    Two messages that share a unique-id are two messages, retrieved once each.
+    """
+    sent = letters(2)
+    here.deliver(*sent, unique_id="same")
+
+    first, second, third = here.visit(), here.visit(), here.visit(delete_after=0.0)
+
+    assert (2, 0, 0) == (first.archived, second.archived, third.archived)
+    assert (0, 2) == (second.matched, third.matched)
+    assert [] == here.waiting()
+    assert sent == here.archived()
+
+
+def test_two_identical_copies_are_two_messages(here):
+    """
+    What is listed twice at once is archived twice, and never a third time.
+    """
+    sent = letters(1) * 2
+    here.deliver(*sent)
+
+    here.visit()
+    here.visit()
+
+    assert sent == here.archived()
+
+
+def test_new_unique_ids_for_old_messages_archive_nothing_again(here):
+    """
+    A server that renames every message is matched by content, and says so.
+    """
+    here.deliver(*letters(20))
+    here.visit()
+    sent = [message.octets for message in here.maildrop.messages]
+    here.maildrop.remove(here.maildrop.messages)
+    here.deliver(*sent)
+
+    report = here.visit(delete_after=0.0)
+
+    assert report.reset
+    assert (0, 20, 0) == (report.archived, report.matched, report.removed)
+    assert sorted(sent) == here.archived()
+    assert 20 == here.visit(delete_after=0.0).removed
+
+
+def test_removals_pause_until_a_reset_is_matched(here, monkeypatch):
+    """
+    After a reset nothing is removed while a message still waits to be matched.
+    """
+    here.deliver(*letters(20))
+    here.visit()
+    sent = [message.octets for message in here.maildrop.messages]
+    here.maildrop.remove(here.maildrop.messages)
+    here.deliver(*sent)
+    here.speak(CAPA=lambda self, _t: ok("") + b"LOGIN-DELAY 1\r\nUIDL\r\nTOP\r\n.\r\n")
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 15)
+
+    first = here.visit(delete_after=0.0)
+    second = here.visit(delete_after=0.0)
+    third = here.visit(delete_after=0.0)
+
+    assert (True, 0, 5) == (first.removals_paused, first.removed, first.waiting)
+    assert {Unproven.PAUSED: 15} == second.unproven
+    assert (False, 0) == (second.removals_paused, second.removed)
+    assert 20 == third.removed
+    assert 20 == len(here.archived())
+
+
+def test_a_server_without_unique_ids_archives_once(here):
+    """
+    Without UIDL every message is retrieved, and matched by content.
+    """
+    here.deliver(*letters(4))
+    here.speak(UIDL=lambda _self, _text: error("unknown command"))
+
+    first, second, third = here.visit(), here.visit(), here.visit(delete_after=0.0)
+
+    assert (4, 0, 0) == (first.archived, second.archived, third.archived)
+    assert (4, 4) == (third.matched, third.removed)
+    assert 4 == len(here.archived())
+
+
+def test_one_refused_message_does_not_stop_the_others(here):
+    """
+    -ERR to one RETR: all others are archived, and removed in a session of their own.
+    """
+    sent = letters(5)
+    here.deliver(*sent)
+    here.speak(RETR=refusing("3"))
+
+    report = here.visit(delete_after=0.0)
+
+    assert Outcome.PARTIAL == report.outcome
+    assert 1 == len(report.failed_messages)
+    assert (4, 4, 1) == (report.archived, report.removed, report.waiting)
+    assert [sent[2]] == here.waiting()
+
+
+def refusing(*numbers):
+    def answer(self, text):
+        return error("cannot") if text in numbers else Dialogue._retr(self, text)
+
+    return answer
+
+
+def test_a_session_with_a_refused_message_ends_without_quit(here):
+    """
+    A RETR that was sent and got no receipt forbids QUIT: the server might hide it.
+    """
+    here.deliver(*letters(3))
+    here.speak(RETR=refusing("2"))
+
+    here.visit()
+
+    assert b"QUIT" not in here.server.wire
+
+
+def test_a_message_that_fails_three_visits_is_quarantined_for_a_day(here):
+    """
+    It is skipped, kept and shown; after a day it is tried again, and forgiven.
+    """
+    sent = letters(2)
+    here.deliver(*sent)
+    here.speak(RETR=refusing("1"))
+    for _ in range(3):
+        assert 1 == here.visit().waiting
+
+    rests = here.visit()
+    assert (1, {Skip.QUARANTINED: 1}) == (rests.quarantined, rests.skipped)
+    assert Outcome.SUCCESS == rests.outcome
+
+    here.speak()
+    assert 0 == here.visit().archived
+    here.time += 86_400
+    assert 1 == here.visit().archived
+    assert {} == here.ledger.failures(here.account.name)
+    assert sent == here.archived()
+
+
+def test_when_every_message_is_refused_it_is_the_server(here):
+    """
+    Then no message is counted as failed: none of them is to blame.
+    """
+    here.deliver(*letters(3))
+    here.speak(RETR=lambda _self, _text: error("not today"))
+
+    report = here.visit()
+
+    assert isinstance(report.failure, CommandRefused)
+    assert {} == here.ledger.failures(here.account.name)
+
+
+def test_a_refusal_with_a_code_ends_the_visit(here):
+    """
+    [SYS/TEMP] to a RETR speaks of the server: what was complete is kept all the same.
+    """
+    here.deliver(*letters(3))
+    here.speak(RETR=refusing_with("3", "[SYS/TEMP] disk trouble"))
+
+    report = here.visit()
+
+    assert isinstance(report.failure, SystemTemporary)
+    assert 2 == report.archived
+    assert {} == here.ledger.failures(here.account.name)
+    here.speak()
+    assert 1 == here.visit().archived
+
+
+def refusing_with(number, text):
+    def answer(self, argument):
+        return error(text) if argument == number else Dialogue._retr(self, argument)
+
+    return answer
+
+
+def test_a_line_that_drops_in_a_message_keeps_the_complete_ones(here):
+    """
+    What was complete is archived, the torn one is blamed, and nothing is removed.
+    """
+    sent = letters(4)
+    here.deliver(*sent)
+    here.speak(RETR=dropping("3"))
+
+    report = here.visit(delete_after=0.0)
+
+    assert isinstance(report.failure, Disconnected)
+    assert (2, 0) == (report.archived, report.removed)
+    third = here.maildrop.messages[2].unique_id
+    assert [third] == list(here.ledger.failures(here.account.name))
+    here.speak()
+    assert 2 == here.visit(delete_after=0.0).archived
+    assert sent == here.archived()
+    assert [] == here.files("tmp")
+
+
+def dropping(number):
+    def answer(self, text):
+        if text == number:
+            self.close()
+            return b"+OK 20 octets\r\nSubject: half of"
+        return Dialogue._retr(self, text)
+
+    return answer
+
+
+def test_a_message_that_grows_beyond_the_limit_is_its_own_failure(here):
+    """
+    A listing that understates a message's octets does not get it past the limit.
+    """
+    here.deliver(b"Subject: big\r\n\r\n" + b"x" * 1000 + b"\r\n")
+    here.speak(LIST=lambda _self, _text: ok("") + b"1 10\r\n.\r\n")
+
+    report = here.visit(max_message_size=Octets(500))
+
+    assert isinstance(report.failure, LimitExceeded)
+    assert 1 == len(here.ledger.failures(here.account.name))
+    assert [] == here.files("tmp")
+
+
+def test_an_archive_error_ends_the_visit_without_quit(here, monkeypatch):
+    """
+    A copy that cannot be made is not removed, and not hidden by a QUIT either.
+    """
+
+    def full(*_args):
+        raise ArchiveError("fsync", "x", "No space left on device")
+
+    here.deliver(*letters(2))
+    monkeypatch.setattr("popfetchd.archive.maildir.Maildir.prove", full)
+
+    report = here.visit(delete_after=0.0)
+
+    assert isinstance(report.failure, ArchiveError)
+    assert 2 == len(here.waiting())
+    assert b"QUIT" not in here.server.wire
+    monkeypatch.undo()
+    assert 2 == here.visit(delete_after=0.0).removed
+    assert [] == here.files("tmp")
+
+
+def test_a_refused_quit_leaves_it_to_the_next_listing(here):
+    """
+    Marked is not removed: what UPDATE did after a -ERR the next visit finds out.
+    """
+    here.deliver(*letters(2))
+    here.speak(QUIT=lambda _self, _text: error("some messages not removed"))
+
+    report = here.visit(delete_after=0.0)
+
+    assert (2, 0) == (report.archived, report.removed)
+    assert isinstance(report.failure, CommandRefused)
+    here.speak()
+    assert (0, 2) == archived_and_removed(here.visit(delete_after=0.0))
+    assert 2 == len(here.archived())
+
+
+def archived_and_removed(report):
+    return report.archived, report.removed
+
+
+def test_a_removal_that_was_not_confirmed_counts_when_the_message_is_gone(here):
+    """
+    A marked message that the next listing lacks was removed; no reset is suspected.
+    """
+
+    def vanish(self, text):
+        Dialogue._quit(self, text)
+        return b""
+
+    here.deliver(*letters(12))
+    here.speak(QUIT=vanish)
+    report = here.visit(delete_after=0.0)
+    assert isinstance(report.failure, Disconnected)
+    assert [] == here.waiting()
+
+    here.speak()
+    here.deliver(*letters(1, start=50))
+    report = here.visit()
+
+    assert not report.reset
+    assert 13 == len(here.archived())
+    assert ["removed"] * 12 == [state for (state,) in here.rows("state")][:12]
+
+
+def test_a_server_that_lies_about_its_update_gets_no_second_copy(here):
+    """
+    +OK to QUIT, and nothing was removed: the same messages are not archived again.
+    """
+
+    def lie(self, _text):
+        self.close()
+        return ok("removed, honestly")
+
+    here.deliver(*letters(3))
+    here.speak(QUIT=lie)
+
+    first, second = here.visit(delete_after=0.0), here.visit(delete_after=0.0)
+
+    assert (3, 0) == (first.archived, second.archived)
+    assert 3 == len(here.archived())
+
+
+def test_a_capped_maildrop_is_visited_in_rounds(here, monkeypatch):
+    """
+    One visit makes as many sessions as it needs, each committing its removals.
+    """
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 4)
+    here.deliver(*letters(10))
+
+    report = here.visit(delete_after=0.0)
+
+    assert (10, 10) == (report.archived, report.removed)
+    assert 3 == here.server.wire.count(b"QUIT")
+
+
+def test_a_login_floor_is_honoured(here):
+    """
+    LOGIN-DELAY forbids further rounds, and the next visit before its time.
+    """
+    here.deliver(*letters(1))
+    here.speak(CAPA=lambda _self, _t: ok("") + b"LOGIN-DELAY 900\r\n.\r\n")
+    here.visit()
+
+    report = here.visit()
+
+    assert isinstance(report.failure, TooSoon)
+    here.time += 900
+    assert Outcome.SUCCESS == here.visit().outcome
+
+
+def test_stopping_ends_a_visit_with_what_it_has(here):
+    """
+    A visit that is asked to stop retrieves no more, and loses nothing.
+    """
+
+    class Stopping:
+        def listed(self, messages, octets): ...
+
+        def received(self, octets):
+            here.stop.set()
+
+        def archived(self, messages): ...
+
+    sent = letters(5)
+    here.deliver(*sent)
+    here.speak(CAPA=lambda _self, _t: ok("") + b"UIDL\r\nTOP\r\n.\r\n")
+
+    report = here.visit(watch=Stopping(), delete_after=0.0)
+
+    assert isinstance(report.failure, Interrupted)
+    assert (1, 1) == (report.archived, report.removed)
+    here.stop.clear()
+    here.visit(delete_after=0.0)
+    assert sent == here.archived()
+
+
+def test_a_visit_that_is_stopped_before_it_begins_asks_nothing(here):
+    """
+    No session is opened any more.
+    """
+    here.stop.set()
+
+    assert isinstance(here.visit().failure, Interrupted)
+    assert b"" == here.server.wire
+
+
+def test_only_one_visit_of_an_account_at_a_time(here):
+    """
+    Whoever holds the account's lock is waited for, or the visit does not take place.
+    """
+    with here.ledger.lock(here.account.name).acquire(0), pytest.raises(AccountLocked):
+        here.visit()
+
+
+def test_what_was_recorded_and_not_published_is_settled_first(here, monkeypatch):
+    """
+    A visit that died between record and publish is completed by the next one.
+    """
+
+    def die(*_args):
+        raise RuntimeError
+
+    sent = letters(3)
+    here.deliver(*sent)
+    monkeypatch.setattr("popfetchd.archive.maildir.Maildir.publish", die)
+    report = here.visit()
+    assert isinstance(report.failure, Unexpected)
+    assert 3 == len(here.files("tmp"))
+    monkeypatch.undo()
+
+    report = here.visit()
+
+    assert (3, 0) == (report.settled, report.archived)
+    assert sent == here.archived()
+    assert [] == here.files("tmp")
+
+
+def test_a_spool_file_that_is_gone_is_fetched_again(here, monkeypatch):
+    """
+    P1 goes before P2: what cannot be proved is retrieved anew, and told.
+    """
+    monkeypatch.setattr(
+        "popfetchd.archive.maildir.Maildir.publish", lambda *_args: 1 / 0
+    )
+    here.deliver(*letters(2))
+    here.visit()
+    monkeypatch.undo()
+    for path in here.files("tmp"):
+        path.unlink()
+
+    report = here.visit()
+
+    assert (2, 2) == (report.lost_spools, report.archived)
+    assert 2 == len(here.archived())
+
+
+def test_a_ledger_older_than_its_archive_stops_the_visit(here):
+    """
+    A number that the ledger never gave means a rollback: nothing is fetched twice.
+    """
+    here.deliver(*letters(1))
+    here.visit()
+    (path,) = here.files("new")
+    path.rename(path.with_name(path.name.replace("N1R", "N99R")))
+
+    assert isinstance(here.visit().failure, LedgerBehind)
+
+
+def test_failures_of_a_line_are_not_blamed_when_nothing_was_asked(here):
+    """
+    Only the message that was being awaited is counted as failed.
+    """
+    here.deliver(*letters(1))
+    here.speak(UIDL=lambda self, _t: self.close() or b"")
+
+    report = here.visit()
+
+    assert isinstance(report.failure, Disconnected)
+    assert {} == here.ledger.failures(here.account.name)
+
+
+def test_the_watch_sees_what_happens(here):
+    """
+    A progress bar is told what is coming, what has come, and what is archived.
+    """
+    seen = []
+
+    class Noting:
+        def listed(self, messages, octets):
+            seen.append(("listed", messages, octets))
+
+        def received(self, octets):
+            seen.append(("received", octets))
+
+        def archived(self, messages):
+            seen.append(("archived", messages))
+
+    (sent,) = letters(1)
+    here.deliver(sent)
+
+    here.visit(watch=Noting())
+
+    size = len(sent)
+    assert [("listed", 1, size), ("received", size), ("archived", 1)] == seen
+
+
+def test_batches_are_handed_on_while_the_next_arrives(here, monkeypatch):
+    """
+    Many batches, each with a commit of its own, give the same archive as one.
+    """
+    monkeypatch.setattr(poll_module, "BATCH_MESSAGES", 3)
+    sent = letters(10)
+    here.deliver(*sent)
+
+    assert 10 == here.visit().archived
+    assert sent == here.archived()
+
+
+def test_a_failure_in_the_keeper_reaches_the_visit(here, monkeypatch):
+    """
+    What goes wrong beside the retrieval ends the visit as if it had gone wrong in it.
+    """
+    monkeypatch.setattr(poll_module, "BATCH_MESSAGES", 1)
+    calls = []
+
+    def prove(_self, _spooled):
+        calls.append(1)
+        raise ArchiveError("fsync", "x", "I/O error")
+
+    monkeypatch.setattr("popfetchd.archive.maildir.Maildir.prove", prove)
+    here.deliver(*letters(5))
+
+    report = here.visit()
+
+    assert isinstance(report.failure, ArchiveError)
+    assert [1] == calls
+    assert 0 == report.archived
+
+
+def test_an_empty_unique_id_is_no_unique_id(here):
+    """
+    A blank in place of a unique-id names nothing: the message is matched by content.
+    """
+    here.deliver(*letters(2))
+    here.speak(UIDL=lambda _self, _t: ok("") + b"1 \r\n2 x\r\n.\r\n")
+
+    first, second = here.visit(), here.visit()
+
+    assert (2, 0, 1) == (first.archived, second.archived, second.matched)
+    assert UniqueId("x") in {uid for (uid,) in here.rows("unique_id")}
