@@ -23,6 +23,7 @@ from email.parser import BytesHeaderParser
 
 from popfetchd.errors import ServerRefusal
 from popfetchd.ledger import Ledger
+from popfetchd.pop3.replies import Capabilities
 from popfetchd.pop3.session import Session
 from popfetchd.selection import Selection, select
 from popfetchd.values import (
@@ -82,10 +83,15 @@ def check(session: Session) -> Checked:
     return Checked(
         session.channel,
         session.greeting.text,
-        session.capabilities.lines,
+        _lines(session.capabilities),
         session.mechanism,
         session.stat(),
     )
+
+
+def _lines(capabilities: Capabilities) -> tuple[str, ...]:
+    tags = sorted(capabilities.arguments.items())
+    return tuple(" ".join((tag, *words)) for tag, words in tags)
 
 
 def messages(session: Session, account: Account, ledger: Ledger) -> Iterator[Line]:

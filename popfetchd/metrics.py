@@ -222,6 +222,13 @@ class Accounts(Collector):
             if (watched := self._watched.get(account)) is not None:
                 self._watched[account] = replace(watched, state=state)
 
+    def states(self) -> dict[AccountName, AccountState]:
+        """
+        Return how each account is, as the status page shows it.
+        """
+        with self._lock:
+            return {name: watched.state for name, watched in self._watched.items()}
+
     def describe(self) -> Iterable[Metric]:
         """
         Name nothing in advance: what is collected depends on the accounts.
@@ -461,6 +468,12 @@ class Metrics:
         These accounts are configured now, and no others.
         """
         self._accounts.replace(watched)
+
+    def states(self) -> dict[AccountName, AccountState]:
+        """
+        Return how each configured account is.
+        """
+        return self._accounts.states()
 
     def set_archives(self, directories: Iterable[Path]) -> None:
         """
