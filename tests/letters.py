@@ -7,9 +7,9 @@ Rules of this file:
 - `Letter.stored` is what is written into Dovecot's maildir; `Letter.served` is what
   Dovecot sends for it, byte-stuffing removed: an LF without CR gains one, and a last
   line without end gains CRLF (src/pop3/pop3-commands.c; tests/live proves it).
-- Dovecot 2.3 forgets to stuff a dot that is a message's very first octet, so that dot
-  is lost on the way; and with a lone dot there, it ends the response at once
-  (`UNSERVABLE`), and what follows poses as replies.
+- Dovecot 2.3 forgets to stuff a dot that is a message's very first octet. One such dot
+  survives, for we keep a dot that stands alone before a line; of two, one is lost; and
+  a line that is nothing else ends the response at once (`UNSERVABLE`).
 - The kinds take turns, so any few dozens hold each at least once.
 """
 
@@ -64,8 +64,9 @@ def served(stored: bytes) -> bytes:
     """
     Return what Dovecot makes of a file's octets on the wire.
     """
-    lines = counted(stored).removeprefix(b".")
-    return lines if lines.endswith(b"\n") else lines + b"\r\n"
+    lines = counted(stored)
+    kept = lines[1:] if lines.startswith(b"..") else lines
+    return kept if kept.endswith(b"\n") else kept + b"\r\n"
 
 
 def letters(count: int, seed: int = 1, large: int | None = None) -> Iterator[Letter]:

@@ -294,10 +294,11 @@ def test_a_password_may_hold_blanks_and_any_alphabet():
     assert say(dialogue, "USER jörg", "PASS  ein Wörtchen ").startswith("+OK")
 
 
-def test_a_second_session_gets_the_in_use_code():
+def test_a_second_session_gets_the_in_use_code(monkeypatch):
     """
     The lock is exclusive, and a wrong password is told as such all the same.
     """
+    monkeypatch.setattr("popfetchd.maildrop.drop.LOCK_PATIENCE", 0.01)
     drop, first = logged_in()
     second = Dialogue({"alice": drop}, STAMP)
     assert say(second, "USER alice", "PASS s3cret").startswith("-ERR [IN-USE] ")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from popfetchd.maildrop import drop as module
 from popfetchd.maildrop.drop import Maildrop
 from popfetchd.values import Secret
 
@@ -72,14 +73,26 @@ def test_removing_one_of_two_equal_copies_leaves_the_other(drop):
     assert (first,) == drop.messages
 
 
-def test_the_lock_is_exclusive_until_released(drop):
+def test_the_lock_is_exclusive_until_released(drop, monkeypatch):
     """
     A second session is refused while the first one lasts.
     """
+    monkeypatch.setattr(module, "LOCK_PATIENCE", 0.01)
     assert drop.acquire()
     assert not drop.acquire()
     drop.release()
     assert drop.acquire()
+
+
+def test_a_login_waits_for_a_session_that_is_about_to_end(drop):
+    """
+    Whoever asks for the lock while it is being given back gets it.
+    """
+    assert drop.acquire()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(drop.acquire)
+        drop.release()
+        assert waiting.result()
 
 
 def test_threads_may_deliver_at_once(drop):

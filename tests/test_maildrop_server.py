@@ -172,12 +172,13 @@ def test_nothing_is_recorded_unless_asked_for(certificate, drop):
     assert b"" == server.wire
 
 
-def test_a_client_that_vanishes_removes_nothing(certificate, drop):
+@pytest.mark.parametrize(("mode", "session"), MODES)
+def test_a_client_that_vanishes_removes_nothing(certificate, drop, mode, session):
     """
     A connection that breaks off after DELE frees the lock and keeps the message.
     """
-    with MaildropServer([drop], certificate.context, mode=TlsMode.NONE) as server:
-        pop3 = clear(server, certificate)
+    with MaildropServer([drop], certificate.context, mode=mode) as server:
+        pop3 = session(server, certificate)
         pop3.dele(1)
         pop3.close()
     assert drop.acquire()

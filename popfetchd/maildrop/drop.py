@@ -24,6 +24,12 @@ from popfetchd.values import Secret, UniqueId
 
 CRLF = b"\r\n"
 
+LOCK_PATIENCE = 0.5
+"""
+Seconds that a login waits for the lock, as Dovecot's does (ten): the session before may
+have ended for its client already, and not yet for us.
+"""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
@@ -85,9 +91,9 @@ class Maildrop:
 
     def acquire(self) -> bool:
         """
-        Take the exclusive-access lock (RFC 1939 §4); False: another session has it.
+        Take the exclusive-access lock (RFC 1939 §4); False: another session keeps it.
         """
-        return self._exclusive.acquire(blocking=False)
+        return self._exclusive.acquire(timeout=LOCK_PATIENCE)
 
     def release(self) -> None:
         """

@@ -4,8 +4,9 @@ What a server really sends, found out in the rawest way there is.
 Rules of this file:
 
 - It shares no line with popfetchd: its mistakes are not ours.
-- It reads until CRLF "." CRLF and takes one dot off each line that begins with one
-  (RFC 1939 §3). It knows nothing else of POP3 and forgives nothing.
+- It reads until CRLF "." CRLF and takes one dot off each line that begins with two
+  (RFC 1939 §3; no server that stuffs ever sends one alone). It knows nothing else of
+  POP3 and forgives nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Raw:
         self._rest = b"\r\n" + self._rest
         whole = self._until(b"\r\n.\r\n")[2:-3]
         lines = whole.split(b"\r\n")
-        return b"\r\n".join(line[1:] if line[:1] == b"." else line for line in lines)
+        return b"\r\n".join(line[1:] if line[:2] == b".." else line for line in lines)
 
     def _until(self, end: bytes) -> bytes:
         chunks, seen = [self._rest], self._rest
