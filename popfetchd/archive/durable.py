@@ -141,8 +141,7 @@ class NewFile:
             return
         self._over = True
         if self._fd != CLOSED:
-            with suppress(OSError):
-                self._disk.close(self._fd)
+            let_go(self._disk, self._fd)
         condemn(self._disk, self._folder, self._name)
 
     @contextmanager
@@ -214,15 +213,14 @@ def sync_found(disk: Disk, folder: Folder, name: str) -> bool:
 
     False when it is not there (any more).
     """
-    with step("open", folder.path / name):
+    path = folder.path / name
+    with step("open", path):
         try:
             fd = disk.open(name, os.O_RDONLY | os.O_NOFOLLOW, 0, folder.fd)
         except FileNotFoundError:
             return False
-    try:
-        sync_folder(disk, Folder(fd, folder.path / name))
-    finally:
-        disk.close(fd)
+    with closing(disk, fd, path), step("fsync", path):
+        disk.fsync(fd)
     sync_folder(disk, folder)
     return True
 
@@ -267,13 +265,29 @@ def opened(disk: Disk, folder: Folder, name: str) -> Iterator[int]:
     path = folder.path / name
     with step("open", path):
         fd = disk.open(name, os.O_RDONLY | os.O_NOFOLLOW, 0, folder.fd)
-    try:
+    with closing(disk, fd, path):
         yield fd
+
+
+@contextmanager
+def closing(disk: Disk, fd: int, path: Path) -> Iterator[None]:
+    """
+    Close *fd* afterwards; what went wrong before counts for more than its close.
+    """
+    try:
+        yield
     except BaseException:
-        with suppress(OSError):
-            disk.close(fd)
+        let_go(disk, fd)
         raise
     with step("close", path):
+        disk.close(fd)
+
+
+def let_go(disk: Disk, fd: int) -> None:
+    """
+    Close *fd*, through which nothing was written. Never raises.
+    """
+    with suppress(OSError):
         disk.close(fd)
 
 

@@ -23,7 +23,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from popfetchd.archive.disk import Disk
-from popfetchd.archive.durable import Folder, opened, step, sync_folder
+from popfetchd.archive.durable import (
+    Folder,
+    let_go,
+    opened,
+    step,
+    sync_folder,
+)
 from popfetchd.errors import ArchiveError, UnsafeArchive
 
 
@@ -45,10 +51,12 @@ def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
 
     Raises UnsafeArchive where root must not write, ArchiveError where a step fails.
     """
+    if not path.is_absolute():
+        raise UnsafeArchive(path, "is not an absolute path", "write the whole path")
     with ExitStack() as passed:
         with step("open", Path("/")):
             here = above = Folder(disk.open("/", PASSING), Path("/"))
-        passed.callback(disk.close, here.fd)
+        passed.callback(let_go, disk, here.fd)
         found = True
         for part in path.parts[1:]:
             below = _enter(disk, here, part, PASSING)
@@ -57,7 +65,7 @@ def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
                     sync_above(disk, above, here)
                 found = False
                 below = _make(disk, here, part, PASSING)
-            passed.callback(disk.close, below.fd)
+            passed.callback(let_go, disk, below.fd)
             above, here = here, below
         return _kept(disk, above), _kept(disk, here)
 
@@ -121,8 +129,7 @@ def _enter(disk: Disk, folder: Folder, name: str, flags: int) -> Folder | None:
     try:
         _check_owner(disk, entered)
     except ArchiveError:
-        with suppress(OSError):
-            disk.close(entered.fd)
+        let_go(disk, entered.fd)
         raise
     return entered
 

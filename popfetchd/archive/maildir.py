@@ -32,6 +32,7 @@ from popfetchd.archive.durable import (
     Folder,
     NewFile,
     digest,
+    let_go,
     look,
     prove,
     publish,
@@ -126,12 +127,11 @@ class Maildir:
         Let go of the maildir. Never raises; may be called again.
         """
         self._place = None
-        with suppress(OSError):
-            self._held.close()
+        self._held.close()
 
     def _hold(self, stack: ExitStack, *folders: Folder) -> None:
         for folder in folders:
-            stack.callback(self._disk.close, folder.fd)
+            stack.callback(let_go, self._disk, folder.fd)
 
     def _check_devices(self, folders: Iterable[Folder]) -> None:
         with step("stat", self.directory):

@@ -291,7 +291,8 @@ class Ledger:
         """
         Return what is remembered of *account*; of one never visited, the defaults.
         """
-        return self.states().get(account, AccountState())
+        text = self._read(lambda db: table.state(db, account))
+        return AccountState() if text is None else _from_json(text)
 
     def states(self) -> dict[AccountName, AccountState]:
         """
