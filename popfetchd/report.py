@@ -361,7 +361,7 @@ class Reporter:
         fields = _figures(report)
         if before.reason:
             fields["failures_before"] = before.consecutive_failures
-        moved = report.archived or report.removed or before.reason
+        moved = report.archived or report.removed or report.settled or before.reason
         tell = self._log.info if moved else self._log.debug
         if report.outcome is Outcome.PARTIAL:
             tell = self._log.warning
