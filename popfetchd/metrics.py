@@ -39,6 +39,7 @@ from prometheus_client.registry import Collector
 from popfetchd import __version__
 from popfetchd.errors import NotProved, Reason
 from popfetchd.values import (
+    NEVER,
     AccountName,
     AccountState,
     Outcome,
@@ -131,6 +132,11 @@ class AccountSeries:
     family: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily
 
 
+def _next_poll(watched: Watched) -> float:
+    moment = watched.state.next_poll
+    return moment if moment < NEVER else 0.0
+
+
 ACCOUNT_SERIES = (
     AccountSeries(
         "last_poll_timestamp_seconds",
@@ -144,8 +150,8 @@ ACCOUNT_SERIES = (
     ),
     AccountSeries(
         "next_poll_timestamp_seconds",
-        "When the next visit of the account is planned; 0: not yet known.",
-        lambda watched: watched.state.next_poll,
+        "When the next visit of the account is planned; 0: not known.",
+        _next_poll,
     ),
     AccountSeries(
         "poll_interval_seconds",
@@ -229,12 +235,6 @@ class Accounts(Collector):
         with self._lock:
             return {name: watched.state for name, watched in self._watched.items()}
 
-    def describe(self) -> Iterable[Metric]:
-        """
-        Name nothing in advance: what is collected depends on the accounts.
-        """
-        return ()
-
     def collect(self) -> Iterator[Metric]:
         """
         Yield one family for each series.
@@ -305,12 +305,6 @@ class FreeSpace(Collector):
         Show the file systems on which *directories* (absolute) lie, or will lie.
         """
         self._directories = tuple(directories)
-
-    def describe(self) -> Iterable[Metric]:
-        """
-        Name nothing in advance.
-        """
-        return ()
 
     def collect(self) -> Iterator[Metric]:
         """

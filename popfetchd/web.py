@@ -27,7 +27,7 @@ import sys
 import time
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from http import HTTPStatus
@@ -38,7 +38,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from popfetchd import __version__
 from popfetchd.metrics import CONTENT_TYPE, Condition
-from popfetchd.values import AccountName, AccountState
+from popfetchd.values import NEVER, AccountName, AccountState
 
 
 CONNECTIONS = 32
@@ -187,12 +187,19 @@ def _whether(well: bool, yes: str, no: str) -> Answer:
 
 def _status_json(site: Site) -> Answer:
     accounts = {
-        name: {"state": Condition.of(state).value, **asdict(state)}
+        name: {"state": Condition.of(state).value, **asdict(_finite(state))}
         for name, state in sorted(site.accounts().items())
     }
     page = {"version": __version__, "time": site.clock(), "accounts": accounts}
     body = json.dumps(page, indent=1).encode()
     return Answer(HTTPStatus.OK, "application/json", body)
+
+
+def _finite(state: AccountState) -> AccountState:
+    """
+    JSON has no infinity: a visit that is not planned is at 0, as for Prometheus.
+    """
+    return state if state.next_poll < NEVER else replace(state, next_poll=0.0)
 
 
 def _status_page(site: Site) -> Answer:
@@ -274,7 +281,7 @@ def _ago(moment: float, now: float) -> str:
 
 
 def _until(moment: float, now: float) -> str:
-    if not 0 < moment < float("inf"):
+    if not 0 < moment < NEVER:
         return "not planned"
     if moment <= now:
         return "now"

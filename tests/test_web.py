@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from popfetchd import web
-from popfetchd.values import AccountState
+from popfetchd.values import NEVER, AccountState
 
 
 NOW = 1_800_000_000.0
@@ -36,7 +36,7 @@ STATES = {
         quarantined=2,
         removals_paused=True,
     ),
-    "carol": AccountState(),
+    "carol": AccountState(next_poll=NEVER),
 }
 
 
@@ -193,7 +193,8 @@ def test_the_status_is_there_as_json(server):
     assert ["alice", "bob", "carol"] == list(page["accounts"])
     assert "failing" == page["accounts"]["bob"]["state"]
     assert 12 == page["accounts"]["alice"]["archived"]
-    assert page["time"] == NOW
+    assert NOW == page["time"]
+    assert 0 == page["accounts"]["carol"]["next_poll"]
 
 
 def test_a_long_table_is_cut(server, world):
