@@ -31,11 +31,18 @@ def dovecot(request: pytest.FixtureRequest) -> Iterator[Dovecot]:
 
 def give_up(config: pytest.Config, reason: str) -> None:
     """
-    Skip with *reason*, written past pytest's capture so that nobody overlooks it.
+    Skip with *reason*, said so that nobody overlooks it.
     """
     if REQUIRE:
         pytest.fail(f"POPFETCHD_LIVE=require, but {reason}", pytrace=False)
+    shout(config, f"LIVE TESTS ARE SKIPPED: {reason}")
+    pytest.skip(reason)
+
+
+def shout(config: pytest.Config, line: str) -> None:
+    """
+    Write *line* to the terminal, past pytest's capture.
+    """
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        sys.stderr.write(f"\nLIVE TESTS ARE SKIPPED: {reason}\n")
-    pytest.skip(reason)
+        sys.stderr.write(f"\n{line}\n")

@@ -10,7 +10,7 @@ import ssl
 
 import pytest
 
-from tests.letters import EMPTY, KINDS, letters
+from tests.letters import EMPTY, KINDS, UNSERVABLE, letters
 from tests.live.dovecot import (
     EXPIRED,
     HOST,
@@ -19,7 +19,7 @@ from tests.live.dovecot import (
     Dovecot,
     running,
 )
-from tests.live.oracle import fetch_raw
+from tests.live.oracle import Raw, fetch_raw
 
 
 pytestmark = pytest.mark.live
@@ -109,6 +109,20 @@ def test_a_maildir_made_elsewhere_can_be_served(dovecot, tmp_path):
     assert dovecot.imap_count(user) == 2
 
 
+def test_dovecot_ends_a_response_at_a_lone_dot_that_comes_first(dovecot):
+    """
+    The one letter that Dovecot 2.3 cannot serve: what follows its dot poses as replies.
+    """
+    user = dovecot.add_user()
+    user.deliver([UNSERVABLE.stored])
+    raw = Raw(HOST, dovecot.ports.pop3s, dovecot.ca_file)
+    with raw.socket:
+        for line in (f"USER {user.name}", f"PASS {user.password}", "RETR 1"):
+            raw.command(line)
+        assert b"" == raw.body()
+        assert b"+OK" == raw.reply()  # a line of the letter
+
+
 def test_apop_and_a_wrong_password(dovecot):
     """
     The greeting holds a timestamp that APOP works with; a wrong password gets [AUTH].
@@ -121,7 +135,7 @@ def test_apop_and_a_wrong_password(dovecot):
     pop3.quit()
 
 
-def test_a_dovecot_that_cannot_start_says_why():
+def test_a_dovecot_that_cannot_start_says_why(dovecot):
     """
     A setting that Dovecot refuses ends in an error that holds its own words.
     """
