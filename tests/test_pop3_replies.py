@@ -1,0 +1,298 @@
+"""
+Replies, the greeting, capabilities and listings: tolerant in content, strict in framing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popfetchd.errors import (
+    AuthenticationRefused,
+    CommandRefused,
+    InUse,
+    LimitExceeded,
+    LoginDelayed,
+    ProtocolViolation,
+    ServerRefusal,
+    SystemPermanent,
+    SystemTemporary,
+)
+from popfetchd.pop3 import replies
+from popfetchd.pop3.replies import (
+    LONGEST_UNIQUE_ID,
+    Capabilities,
+    Greeting,
+    Reply,
+    ResponseCode,
+    parse_drop_listing,
+    parse_reply,
+    parse_scan_listing,
+    parse_unique_id_listing,
+    refusal,
+)
+from popfetchd.values import DropListing, Octets
+
+
+# -- replies --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"+OK", Reply(ok=True, code=None, text="")),
+        (b"+OK ", Reply(ok=True, code=None, text="")),
+        (b"+OK\t two  words", Reply(ok=True, code=None, text="two  words")),
+        (b"-ERR no", Reply(ok=False, code=None, text="no")),
+        (b"-ERR \xe9\0\r", Reply(ok=False, code=None, text="\xe9\0\r")),
+        (
+            b"-ERR [in-use] busy",
+            Reply(ok=False, code=ResponseCode(("IN-USE",)), text="[in-use] busy"),
+        ),
+        (
+            b"-ERR [Sys/Temp/x]",
+            Reply(
+                ok=False, code=ResponseCode(("SYS", "TEMP", "X")), text="[Sys/Temp/x]"
+            ),
+        ),
+        (b"-ERR see [AUTH]", Reply(ok=False, code=None, text="see [AUTH]")),
+        (b"-ERR [] [/] [a", Reply(ok=False, code=None, text="[] [/] [a")),
+    ],
+)
+def test_a_status_line_is_read(line: bytes, reply: Reply) -> None:
+    """A status line is an indicator, a code if it stands first, and a text."""
+    assert reply == parse_reply("STAT", line)
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"+ok", b"-err", b"+OKAY", b"-ERR!", b" +OK", b"+ OK", b"OK", b"\xff"]
+)
+def test_what_is_no_status_line(line: bytes) -> None:
+    """A line without an upper-case indicator and a blank is refused."""
+    with pytest.raises(ProtocolViolation, match=r"STAT: neither \+OK nor -ERR"):
+        parse_reply("STAT", line)
+
+
+def test_codes_are_hierarchical() -> None:
+    """A code is within itself and what stands above it, not below, not beside."""
+    code = ResponseCode(("SYS", "TEMP"))
+    names = ("SYS", "SYS/TEMP", "SYS/TEMP/X", "SYS/PERM", "SY")
+    assert [True, True, False, False, False] == [code.within(name) for name in names]
+    assert "SYS/TEMP" == str(code)
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "kind"),
+    [
+        ("PASS", "[IN-USE]", InUse),
+        ("RETR", "[IN-USE] wait", InUse),
+        ("PASS", "[LOGIN-DELAY] wait", LoginDelayed),
+        ("PASS", "[SYS/TEMP] wait", SystemTemporary),
+        ("PASS", "[SYS/OTHER] wait", SystemTemporary),
+        ("RETR", "[SYS/PERM/DEEP] oh", SystemPermanent),
+        ("PASS", "[AUTH] no", AuthenticationRefused),
+        ("PASS", "[X-OWN] no", AuthenticationRefused),
+        ("USER", "no", AuthenticationRefused),
+        ("AUTH", "", AuthenticationRefused),
+        ("APOP", "no", AuthenticationRefused),
+        ("STAT", "no", CommandRefused),
+        ("STAT", "[X-OWN] no", CommandRefused),
+        ("STAT", "maildrop locked", CommandRefused),
+        ("PASS", "maildrop already LOCKED", InUse),
+        ("PASS", "Mailbox in use", InUse),
+        ("APOP", "server busy", InUse),
+        ("PASS", "unable to lock maildrop", InUse),
+        ("PASS", "your address is blocked", AuthenticationRefused),
+        ("PASS", "account locked", AuthenticationRefused),
+        ("PASS", "you are locked out", AuthenticationRefused),
+        ("PASS", "lockout in effect", AuthenticationRefused),
+        ("PASS", "x" * 512 + " lock", AuthenticationRefused),
+    ],
+)
+def test_a_refusal_is_told_apart(
+    command: str, text: str, kind: type[ServerRefusal]
+) -> None:
+    """What -ERR means hangs on its code; at login without one, on a few words."""
+    error = refusal(command, parse_reply(command, b"-ERR " + text.encode()))
+    assert (kind, command, text) == (type(error), error.command, error.text)
+
+
+def test_a_text_is_searched_in_linear_time() -> None:
+    """A refusal made to be slow to search is not."""
+    begun = time.process_time()
+    refusal("PASS", Reply(ok=False, code=None, text="account " * 2000))
+    assert time.process_time() - begun < 0.5
+
+
+# -- the greeting ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "timestamp"),
+    [
+        (
+            "POP3 <1896.697170952@dbc.mtview.ca.us>",
+            b"<1896.697170952@dbc.mtview.ca.us>",
+        ),
+        ("<a.b=c/d+e@[127.0.0.1]> hi", b"<a.b=c/d+e@[127.0.0.1]>"),
+        ("ready", None),
+        ("<", None),
+        ("> <", None),
+        ("<no-at>", None),
+        ("<two@at@s>", None),
+        ("<a..b@c>", None),
+        ("<@c>", None),
+        ("<a@>", None),
+        ("<a b@c>", None),
+        ("<a\x80@c>", None),
+        ("<a\0@c>", None),
+        ("<<a@b>", None),
+        ("<a@b> <c@d>", None),
+    ],
+)
+def test_a_timestamp_must_be_a_msg_id(text: str, timestamp: bytes | None) -> None:
+    """What stands between the outer brackets is a msg-id of RFC 822, or nothing."""
+    greeting = Greeting.of(Reply(ok=True, code=None, text=text))
+    assert Greeting(text, timestamp) == greeting
+
+
+@pytest.mark.parametrize("text", ["<" * 16_000, "<" + "a." * 8_000 + ">"])
+def test_a_timestamp_is_sought_in_linear_time(text: str) -> None:
+    """A greeting made to be slow to search is not (CVE-2018-1060)."""
+    begun = time.process_time()
+    Greeting.of(Reply(ok=True, code=None, text=text))
+    assert time.process_time() - begun < 0.5
+
+
+# -- capabilities ---------------------------------------------------------------------
+
+
+def test_capabilities_are_read() -> None:
+    """Tags count in any case, words as they stand, twice-given tags together."""
+    found = Capabilities.parse(
+        b"top\r\nSASL plain X\r\n\r\nSASL scram-sha-256\r\nLOGIN-DELAY 900 USER\r\n"
+        b"EXPIRE 30 USER\r\nIMPLEMENTATION Strange  Server-1\r\n"
+    )
+    assert (True, False) == (found.has("TOP"), found.has("UIDL"))
+    assert frozenset({"PLAIN", "X", "SCRAM-SHA-256"}) == found.sasl
+    assert (900.0, 30.0) == (found.login_delay, found.expire)
+    assert "Strange Server-1" == found.implementation
+
+
+def test_no_capabilities_say_nothing() -> None:
+    """Without CAPA nothing is known."""
+    found = Capabilities()
+    assert (frozenset(), None) == (found.sasl, found.login_delay)
+    assert (None, None) == (found.expire, found.implementation)
+
+
+@pytest.mark.parametrize(
+    ("line", "days"),
+    [
+        (b"EXPIRE NEVER", math.inf),
+        (b"EXPIRE 0", 0.0),
+        (b"EXPIRE", None),
+        (b"EXPIRE -1", None),
+        (b"EXPIRE 1e9", None),
+        (b"EXPIRE 99999999999", None),
+        (b"EXPIRE \xb2", None),
+    ],
+)
+def test_expire(line: bytes, days: float | None) -> None:
+    """EXPIRE is a bounded number of days, or NEVER, or nothing that we know."""
+    assert days == Capabilities.parse(line).expire
+
+
+# -- listings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "messages", "octets"),
+    [
+        ("2 320", 2, 320),
+        ("  2\t320 octets (text)", 2, 320),
+        ("-1 -5", 0, 0),
+        ("2147483647 " + "9" * 5000, 2_147_483_647, 999_999_999_999_999_999),
+        ("9" * 5000 + " 1", 999_999_999_999_999_999, 1),
+    ],
+)
+def test_a_drop_listing(text: str, messages: int, octets: int) -> None:
+    """STAT's numbers are bounded on both sides, and text behind them is none of ours."""
+    assert DropListing(messages, Octets(octets)) == parse_drop_listing(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2", "many messages", "0x2 3", "-" + "9" * 16_000]
+)
+def test_no_drop_listing(text: str) -> None:
+    """Without two numbers STAT has said nothing, and we notice quickly."""
+    begun = time.process_time()
+    with pytest.raises(ProtocolViolation, match="STAT: no two numbers"):
+        parse_drop_listing(text)
+    assert time.process_time() - begun < 0.5
+
+
+def test_a_scan_listing() -> None:
+    """LIST: number, blanks, octets, whatever follows; a size that is none claims 0."""
+    body = b"1 120\r\n  02\t 200 octets\r\n3\r\n4 -5\r\n5 x\r\n0 1\r\nno 1\r\n6x 1\r\n"
+    assert {1: 120, 2: 200, 3: 0, 4: 0, 5: 0} == parse_scan_listing(body)
+
+
+def test_a_unique_id_listing() -> None:
+    """UIDL: number, blanks, the rest, which may hold any octet but a line end."""
+    body = b"1 a\r\n 2   b  c \t\r\n3 \r\n4\r\n05 \xff\0\x1b\r\nx y\r\n6 last"
+    expected = {1: "a", 2: "b  c", 5: "\xff\0\x1b", 6: "last"}
+    assert expected == parse_unique_id_listing(body)
+
+
+def test_a_number_with_two_unique_ids_has_none() -> None:
+    """What is listed twice, even equally, is told by neither line."""
+    assert {2: "b"} == parse_unique_id_listing(b"1 a\r\n2 b\r\n1 c\r\n3 d\r\n3 d\r\n")
+
+
+def test_a_unique_id_is_whole_or_absent() -> None:
+    """Ids are never cut: two that differ late stay two, or are none (CVE-2005-2335)."""
+    longest = b"x" * LONGEST_UNIQUE_ID
+    body = b"1 %b\r\n2 %by\r\n3 %bz\r\n4 d\r\n" % (longest, longest, longest)
+    assert {1: longest.decode(), 4: "d"} == parse_unique_id_listing(body)
+
+
+@pytest.mark.parametrize("parse", [parse_scan_listing, parse_unique_id_listing])
+def test_listings_have_a_most(parse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing of more lines than MOST_MESSAGES is refused, one of as many is not."""
+    monkeypatch.setattr(replies, "MOST_MESSAGES", 3)
+    assert 3 == len(parse(b"1 1\r\n2 2\r\n3 3\r\n"))
+    with pytest.raises(LimitExceeded, match="MOST_MESSAGES"):
+        parse(b"1 1\r\n2 2\r\n3 3\r\n4 4\r\n")
+
+
+@pytest.mark.parametrize("parse", [parse_scan_listing, parse_unique_id_listing])
+@pytest.mark.parametrize(
+    "body", [b" " * 300_000, b"1" + b" " * 300_000, b"0" * 300_000, b"1\t" * 150_000]
+)
+def test_listings_are_read_in_linear_time(parse, body: bytes) -> None:
+    """A line made to be slow to read is not."""
+    begun = time.process_time()
+    parse(body)
+    assert time.process_time() - begun < 1
+
+
+@given(st.dictionaries(st.integers(1, 10**9 - 1), st.text('!"#Az~\xff', min_size=1)))
+def test_what_a_server_lists_is_what_we_read(ids: dict[int, str]) -> None:
+    """Any unique-ids without blanks come back as they were, under their numbers."""
+    body = "".join(f"{number} {uid}\r\n" for number, uid in ids.items())
+    assert ids == parse_unique_id_listing(body.encode("latin-1"))
+
+
+@given(st.binary())
+def test_any_octets_are_read(body: bytes) -> None:
+    """No octets make the readers fail otherwise than by a RemoteError."""
+    parse_scan_listing(body)
+    parse_unique_id_listing(body)
+    found = Capabilities.parse(body)
+    assert (found.login_delay or 0) >= 0
