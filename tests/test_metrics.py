@@ -356,6 +356,17 @@ def test_the_condition_of_an_account():
     assert [Condition.PENDING, Condition.OK, Condition.FAILING] == conditions
 
 
+def test_how_accounts_are_can_be_asked():
+    """
+    The status page is given each account's state, and may keep what it was given.
+    """
+    metrics = Metrics()
+    metrics.set_accounts(watched(alice=WELL, bob=FAILING))
+    states = metrics.states()
+    metrics.set_accounts({})
+    assert {"alice": WELL, "bob": FAILING} == states
+
+
 def test_a_visit_that_is_not_planned_is_at_zero():
     """
     An account that has no next visit shows none, and not the end of time.
