@@ -25,6 +25,7 @@ import subprocess
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import assert_never
 
 from popfetchd.errors import SecretUnavailable, quote
 from popfetchd.values import (
@@ -72,6 +73,8 @@ def read(
             return _from_command(source.argv, environ, timeout)
         case SecretCredential():
             return _from_credential(source.name, environ, run_secrets)
+        case _:
+            assert_never(source)
 
 
 def _secret(origin: str, octets: bytes) -> Secret:
@@ -109,20 +112,26 @@ def _from_file(origin: str, path: Path, *, guarded: bool = True) -> Secret:
 def _content(origin: str, path: Path, *, guarded: bool) -> bytes:
     # O_NONBLOCK: a FIFO must not hold us up before we can see that it is one.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise SecretUnavailable(origin, "it is not a file")
-        if guarded and mode & stat.S_IRWXO:
-            raise SecretUnavailable(
-                origin,
-                f"everyone may read or write it (mode {stat.S_IMODE(mode):04o}); "
-                "take that away with `chmod o-rwx`",
-            )
-        octets = file.read(LONGEST_SECRET + 1)
+    try:
+        _judge(origin, os.fstat(descriptor).st_mode, guarded=guarded)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            octets = file.read(LONGEST_SECRET + 1)
+    finally:
+        os.close(descriptor)
     if len(octets) > LONGEST_SECRET:
         raise SecretUnavailable(origin, f"it is longer than {LONGEST_SECRET} octets")
     return octets
+
+
+def _judge(origin: str, mode: int, *, guarded: bool) -> None:
+    if not stat.S_ISREG(mode):
+        raise SecretUnavailable(origin, "it is not a file")
+    if guarded and mode & stat.S_IRWXO:
+        raise SecretUnavailable(
+            origin,
+            f"everyone may read or write it (mode {stat.S_IMODE(mode):04o}); "
+            "take that away with `chmod o-rwx`",
+        )
 
 
 def _from_credential(

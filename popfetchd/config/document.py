@@ -175,28 +175,31 @@ def _octets(path: Path) -> tuple[bytes, int]:
         # O_NONBLOCK: a FIFO must not hold us up before we can see that it is one.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise Unreadable(f"cannot be opened: {_reason(error)}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise Unreadable("is not a file")
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise Unreadable(
-                f"others may write it (mode {mode:04o}), and with it choose what "
-                "popfetchd runs; take that away with `chmod go-w`"
-            )
-        return _bounded(file.read(LARGEST_FILE + 1)), mode
+        problem = getattr(error, "strerror", None) or "its name is no path"
+        raise Unreadable(f"cannot be opened: {problem}") from None
+    try:
+        return _content(descriptor)
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
 
 
-def _reason(error: OSError | ValueError) -> str:
-    return (isinstance(error, OSError) and error.strerror) or "its name is no path"
-
-
-def _bounded(octets: bytes) -> bytes:
+def _content(descriptor: int) -> tuple[bytes, int]:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise Unreadable("is not a file")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Unreadable(
+            f"others may write it (mode {mode:04o}), and with it choose what popfetchd "
+            "runs; take that away with `chmod go-w`"
+        )
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        octets = file.read(LARGEST_FILE + 1)
     if len(octets) > LARGEST_FILE:
         raise Unreadable(f"is larger than {LARGEST_FILE // 2**20} MiB")
-    return octets
+    return octets, mode
 
 
 def _text(octets: bytes) -> str:

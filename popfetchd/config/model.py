@@ -189,5 +189,5 @@ class Configuration(Strict):
     """Files with further accounts, relative to this one; a bad one holds back its own."""
     accounts_dir: Annotated[kinds.Line | None, Field(exclude=True)] = None
     """A folder whose *.yaml and *.yml files hold further accounts."""
-    defaults: Annotated[Defaults, Field(exclude=True)] = Defaults()
+    defaults: Defaults = Field(default_factory=Defaults, exclude=True)
     accounts: tuple[Account, ...] = ()

@@ -31,15 +31,16 @@ def shown(configuration: Configuration) -> str:
     """
     Return *configuration* as YAML, complete and without secrets.
     """
-    whole = configuration.model_dump(mode="json", exclude_none=True)
+    whole = configuration.model_dump(mode="json", exclude={"accounts"})
     whole["accounts"] = [_account(account) for account in configuration.accounts]
     text: str = yaml.dump(whole, Dumper=DUMPER, sort_keys=False, allow_unicode=True)
     return text
 
 
 def _account(account: Account) -> dict[str, Any]:
-    keys = account.model_dump(mode="json", exclude_none=True)
-    keys["port"] = plain.port(account)
+    # Not exclude_none: `never` is None until it is spelled.
+    dumped = account.model_dump(mode="json") | {"port": plain.port(account)}
+    keys = {key: value for key, value in dumped.items() if value is not None}
     for idle in ("timezone",) if account.cron is None else ("jitter",):
         del keys[idle]
     return {key: keys[key] for key in (*FIRST, *(k for k in keys if k not in FIRST))}
@@ -49,14 +50,30 @@ def schema() -> dict[str, Any]:
     """
     Return the JSON schema (draft 2020-12) that a configuration file meets.
     """
-    found = Configuration.model_json_schema()
-    # The ledger has a place of its own where none is written.
-    found["required"] = []
+    found: dict[str, Any] = _tidied(Configuration.model_json_schema())
+    del found["required"]  # the ledger has a place of its own where none is written
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "popfetchd",
-        **{key: value for key, value in found.items() if key != "title"},
+        **found,
     }
+
+
+def _tidied(node: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds
+    """
+    Return *node* without pydantic's titles, and without null, which we refuse.
+    """
+    if isinstance(node, list):
+        return [_tidied(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kinds = [kind for kind in node.get("anyOf", ()) if kind != {"type": "null"}]
+    left = {
+        key: _tidied(value)
+        for key, value in node.items()
+        if key not in {"anyOf", "title"} and (key, value) != ("default", None)
+    }
+    return left | _tidied(kinds[0]) if kinds else left
 
 
 def schema_text() -> str:

@@ -1,0 +1,512 @@
+"""
+From files to a configuration, or to every mistake in them.
+
+`configs/` holds broken configurations with their exact messages, `config/` the
+examples that are shipped.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from pathlib import Path
+
+import pytest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popfetchd.config import load as loading
+from popfetchd.config import plain
+from popfetchd.errors import ConfigurationError
+
+
+HERE = Path(__file__).parent
+BROKEN = sorted((HERE / "configs").glob("*.yaml"))
+EXAMPLES = sorted((HERE.parent / "config").glob("*.yaml"))
+ENVIRON = {"STATE_DIRECTORY": "/state"}
+
+DEFAULTS = """\
+defaults:
+  host: pop.example.net
+  every: 5m
+  password_file: "secrets/{account}"
+  archive: {format: maildir, path: "/srv/mail/{account}"}
+"""
+ALICE = DEFAULTS + "accounts:\n  - {name: alice, user: alice}\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """
+    A folder to stand in, so that messages hold no folder.
+    """
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def write(folder):
+    """
+    Write a file that only its owner may read.
+    """
+
+    def write_(name, text, mode=0o600):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+
+    return write_
+
+
+def load(environ=ENVIRON):
+    """
+    Load c.yaml.
+    """
+    return loading.load(Path("c.yaml"), environ)
+
+
+def refused():
+    """
+    Load c.yaml and return its mistakes.
+    """
+    with pytest.raises(ConfigurationError) as caught:
+        load()
+    return [str(mistake) for mistake in caught.value.mistakes]
+
+
+def names(loaded):
+    """
+    Return the names of the accounts, in order.
+    """
+    return [account.name for account in loaded.configuration.accounts]
+
+
+def told(mistakes):
+    """
+    Return the mistakes as they are shown.
+    """
+    return [str(mistake) for mistake in mistakes]
+
+
+# -- the files that are kept ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
+def test_broken(folder, path):
+    """
+    A broken configuration is refused with exactly these sentences, and no secret.
+    """
+    shutil.copyfile(path, path.name)
+    Path(path.name).chmod(0o600)
+    with pytest.raises(ConfigurationError) as caught:
+        loading.load(Path(path.name), {})
+    assert path.with_suffix(".txt").read_text() == f"{caught.value}\n"
+    assert "hunter2" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
+
+
+def test_enough_broken():
+    """
+    Each broken configuration has its messages, and the other way round.
+    """
+    expected = sorted((HERE / "configs").glob("*.txt"))
+    assert [path.with_suffix(".txt") for path in BROKEN] == expected
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples(folder, path):
+    """
+    Each example loads whole, and names the schema that is shipped.
+    """
+    shutil.copytree(path.parent, "config")
+    for copy in Path("config").rglob("*.yaml"):
+        copy.chmod(0o644)
+    loaded = loading.load(Path("config") / path.name, ENVIRON)
+    assert () == loaded.held_back
+    assert loaded.configuration.accounts
+    first = path.read_text().splitlines()[0]
+    schema = first.removeprefix("# yaml-language-server: $schema=")
+    assert (path.parent / schema).is_file()
+
+
+# -- one file -------------------------------------------------------------------------
+
+
+def test_defaults_of_popfetchd(write):
+    """
+    What nobody writes has the values that are documented.
+    """
+    write("c.yaml", ALICE)
+    loaded = load()
+    found = loaded.configuration
+    assert (Path("/state/ledger.db"), "127.0.0.1:10995") == (
+        found.ledger,
+        found.http.listen,
+    )
+    assert ("info", "auto", "auto") == (
+        found.log.level,
+        found.log.format,
+        found.metrics.per_account,
+    )
+    assert (64, 4) == (found.limits.sessions, found.limits.sessions_per_host)
+    (account,) = found.accounts
+    assert ("implicit", None, "auto") == (account.tls, account.port, account.auth)
+    assert (30.0, 60.0, 1800.0) == (account.jitter, account.timeout, account.deadline)
+    assert (None, None) == (account.delete_after, account.max_message_size)
+    assert ((), ()) == (loaded.held_back, loaded.doubts)
+
+
+def test_text_as_written(write):
+    """
+    A text takes the scalar as written, and a number may stand in quotes.
+    """
+    account = "{name: 0123, user: no, password_env: yes, host: 1e3, port: '0995'}"
+    write("c.yaml", DEFAULTS + f"accounts: [{account}]\nlimits: {{sessions: '8'}}\n")
+    found = load().configuration
+    (account,) = found.accounts
+    assert ("0123", "no", "yes", "1e3") == (
+        account.name,
+        account.user,
+        account.password_env,
+        account.host,
+    )
+    assert (995, 8) == (account.port, found.limits.sessions)
+
+
+def test_paths_start_from_the_file(write, folder):
+    """
+    A relative path starts from the folder of the file it is written in.
+    """
+    account = "{name: alice, user: alice, ca_file: ca.pem}"
+    write("c.yaml", f"ledger: l.db\n{DEFAULTS}accounts: [{account}]\n")
+    found = load().configuration
+    assert folder / "l.db" == found.ledger
+    (alice,) = plain.accounts(found)
+    assert folder / "ca.pem" == alice.server.tls.ca_file
+    assert folder / "secrets/alice" == alice.login.secret.path
+
+
+def test_replaced_as_a_whole(write):
+    """
+    An account's secret, schedule or TLS leaves nothing of the default's.
+    """
+    write(
+        "c.yaml",
+        """\
+defaults:
+  host: pop.example.net
+  cron: "0 8 * * *"
+  timezone: Europe/Berlin
+  password_file: /secrets/x
+  tls: stls
+  ca_file: /ca.pem
+  port: 1110
+  archive: {format: maildir, path: /srv/mail}
+accounts:
+  - {name: a, user: a}
+  - {name: b, user: b, password_env: B, every: 5m}
+  - {name: c, user: c, tls: none}
+  - {name: d, user: d, ca_file: /other.pem}
+  - {name: e, user: e, port: 1111}
+  - {name: f, user: f, cron: "0 9 * * *", archive: {format: maildir, path: /srv/f}}
+""",
+    )
+    a, b, c, d, e, f = plain.accounts(load().configuration)
+    assert ("0 8 * * *", "Europe/Berlin") == (
+        a.schedule.expression,
+        a.schedule.timezone,
+    )
+    assert ("stls", Path("/ca.pem"), 1110) == where(a)
+    assert ("B", 300.0) == (b.login.secret.name, b.schedule.seconds)
+    assert ("none", None, 110) == where(c)
+    assert ("implicit", Path("/other.pem"), 995) == where(d)
+    assert ("stls", Path("/ca.pem"), 1111) == where(e)
+    assert ("0 9 * * *", "Europe/Berlin") == (
+        f.schedule.expression,
+        f.schedule.timezone,
+    )
+    assert Path("/srv/f") == f.destination.path
+
+
+def where(account):
+    """
+    Return how an account's server is reached.
+    """
+    return account.server.tls.mode, account.server.tls.ca_file, account.server.port
+
+
+def test_one_user_on_two_servers(write):
+    """
+    The same user on two servers, and two accounts in one maildir, are allowed.
+    """
+    accounts = "".join(
+        f"  - {{name: {n}, user: alice, host: {n}.example, "
+        "archive: {format: maildir, path: /srv/mail}}\n"
+        for n in "ab"
+    )
+    write("c.yaml", f"{DEFAULTS}accounts:\n{accounts}")
+    assert ["a", "b"] == names(load())
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o640])
+def test_inline_password(write, mode):
+    """
+    A password in the file is taken from a guarded one, with a doubt.
+    """
+    write("c.yaml", ALICE.replace("user: alice", "user: a, password: hunter2"), mode)
+    loaded = load()
+    (account,) = loaded.configuration.accounts
+    assert "hunter2" == account.password.get_secret_value()
+    assert [
+        (
+            "c.yaml:7:38: account 'alice': password: is written in the file; "
+            "password_file keeps it out of it"
+        )
+    ] == told(loaded.doubts)
+
+
+def test_inline_password_for_all_to_read(write):
+    """
+    A password in a file that everyone may read is refused, in the defaults too.
+    """
+    text = ALICE.replace('password_file: "secrets/{account}"', "password: hunter2")
+    write("c.yaml", text.replace("user: alice", "user: a, password: hunter2"), 0o644)
+    problem = (
+        "password: everyone may read this file (mode 0644); take that away with "
+        "`chmod 0640`, or use password_file"
+    )
+    assert [
+        f"c.yaml:4:13: defaults: {problem}",
+        f"c.yaml:7:38: account 'alice': {problem}",
+    ] == refused()
+
+
+def test_doubts(write):
+    """
+    What works and is seldom meant is told once, where it is written.
+    """
+    write(
+        "c.yaml",
+        f"""\
+{DEFAULTS}\
+  tls: none
+  port: 995
+accounts:
+  - {{name: a, user: a}}
+  - {{name: b, user: b, tls: none}}
+  - {{name: c, user: c, tls: implicit, port: 110}}
+  - {{name: d, user: d, tls: stls, port: 995}}
+  - {{name: e, user: e, tls: stls, port: 1995}}
+""",
+    )
+    clear = "tls: password and mail cross the network in clear"
+    assert [
+        f"c.yaml:6:8: defaults: {clear}",
+        f"c.yaml:10:29: account 'b': {clear}",
+        (
+            "c.yaml:11:45: account 'c': port: 110 is the port of `tls: stls`, "
+            "and `tls` is implicit"
+        ),
+        (
+            "c.yaml:12:41: account 'd': port: 995 is the port of `tls: implicit`, "
+            "and `tls` is stls"
+        ),
+    ] == told(load().doubts)
+
+
+def test_no_ledger_anywhere(write):
+    """
+    Without `ledger` and without an environment that says it, it is missing.
+    """
+    write("c.yaml", ALICE)
+    with pytest.raises(ConfigurationError, match=r"c.yaml:1:1: ledger: is missing"):
+        load({})
+
+
+def test_no_file(folder):
+    """
+    A configuration that is not there is told like any mistake.
+    """
+    assert ["c.yaml: cannot be opened: No such file or directory"] == refused()
+
+
+# -- further files --------------------------------------------------------------------
+
+
+def test_further_files(write):
+    """
+    Accounts come from the main file, then from each pattern's files by name, once.
+    """
+    write("c.yaml", f"include: ['*.d/*.yaml', a.d/1.yaml]\naccounts_dir: b.d\n{ALICE}")
+    write("a.d/2.yaml", "accounts: [{name: a2, user: u}]")
+    write("a.d/1.yaml", "[{name: a1, user: u, password_file: x}]")
+    write("b.d/1.yml", "[{name: b1, user: u}]")
+    write("b.d/0.yaml", "[]")
+    write("b.d/.hidden.yaml", "[{name: hidden, user: u}]")
+    write("b.d/README", "no accounts")
+    loaded = load()
+    assert ["alice", "a1", "a2", "b1"] == names(loaded)
+    assert () == loaded.held_back
+    assert loaded.configuration.accounts[1].password_file.endswith("/a.d/x")
+    assert loaded.configuration.accounts[2].password_file.endswith("secrets/{account}")
+    assert "a.d" not in loaded.configuration.accounts[2].password_file
+
+
+def test_absolute_pattern(write, folder):
+    """
+    A pattern may be absolute.
+    """
+    write("c.yaml", f"include: ['{folder}/a.d/*']\n{DEFAULTS}")
+    write("a.d/1.yaml", "[{name: a1, user: u}]")
+    assert ["a1"] == names(load())
+
+
+def test_the_main_file_is_not_taken_in(write):
+    """
+    A pattern that also means the main file means the others.
+    """
+    write("c.yaml", f"include: ['*.yaml']\n{ALICE}")
+    assert ["alice"] == names(load())
+
+
+def test_held_back(write):
+    """
+    A bad file holds back its own accounts, all of them, and no others.
+    """
+    write("c.yaml", f"include: ['a.d/*']\n{ALICE}")
+    write("a.d/1.yaml", "[{name: a1, user: u, colour: red}, {name: a2, user: u}]")
+    write("a.d/2.yaml", "[{name: a3, user: u}]")
+    write("a.d/3.yaml", "")
+    write("a.d/4.yaml", "{defaults: {every: 1s}, accounts: [{name: a4, user: u}]}")
+    write("a.d/5.yaml", "{}")
+    write("a.d/6.yaml", "text")
+    write("a.d/7.yaml", "[{name: a3, user: u}]")
+    write("a.d/8.yaml", "[{name: a8, user: ../u}]")
+    (Path("a.d") / "folder").mkdir()
+    write("a.d/9.yaml", "[{name: a9, user: u, password: x}]", 0o644)
+    loaded = load()
+    assert ["alice", "a3", "a8"] == names(loaded)
+    allowed = loaded.held_back[0].text.partition("allowed")[0]
+    assert "account 'a1': a key: is no key here; " == allowed
+    listed = "must be a list of accounts; each begins with `- name: …`"
+    assert [
+        "a.d/3.yaml: is empty",
+        "a.d/4.yaml:1:2: defaults: a file that is taken in holds accounts only",
+        "a.d/5.yaml:1:1: accounts: is missing",
+        f"a.d/6.yaml:1:1: accounts: {listed}",
+        (
+            "a.d/7.yaml:1:9: account 'a3': name: is the name of another account, "
+            "at a.d/2.yaml:1:9"
+        ),
+        (
+            "a.d/9.yaml:1:32: account 'a9': password: everyone may read this file "
+            "(mode 0644); take that away with `chmod 0640`, or use password_file"
+        ),
+        "a.d/folder: is not a file",
+    ] == told(loaded.held_back[1:])
+    assert () == loaded.doubts
+
+
+def test_place_of_a_default_in_a_further_file(write):
+    """
+    What a default makes impossible for an account stands at the account.
+    """
+    write(
+        "c.yaml",
+        "include: [a.d/1.yaml]\n" + ALICE.replace("/srv/mail/{account}", "/{user}"),
+    )
+    write("a.d/1.yaml", "# nothing\n- {name: a1, user: a/b}")
+    assert [
+        (
+            "a.d/1.yaml:2:3: account 'a1': archive: path: {user} cannot be put into a path: "
+            "it holds a `/` or a NUL"
+        )
+    ] == told(load().held_back)
+
+
+def test_all_files_at_once(write):
+    """
+    A mistake in the main file does not hide those of the others.
+    """
+    write("c.yaml", f"log: loud\ninclude: ['a.d/*']\n{ALICE}")
+    write("a.d/1.yaml", "{}")
+    assert [
+        "c.yaml:1:6: log: must be a mapping: lines of `key: value`",
+        "a.d/1.yaml:1:1: accounts: is missing",
+    ] == refused()
+
+
+# -- anything at all ------------------------------------------------------------------
+
+
+KEYS = st.sampled_from(
+    [
+        *loading.Account.model_fields,
+        *loading.Configuration.model_fields,
+        "listen",
+        "format",
+        "path",
+        "<<",
+        "colour",
+    ]
+)
+SCALARS = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(
+        [
+            "",
+            "5m",
+            "30d",
+            "never",
+            "/srv/{account}",
+            "maildir",
+            "a",
+            "995",
+            "*/5 * * * *",
+        ]
+    ),
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=8)
+    ),
+    max_leaves=20,
+)
+
+
+def flow(tree):
+    """
+    Return *tree* as YAML that means it: every text in double quotes.
+    """
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{flow(k)}: {flow(v)}" for k, v in tree.items()) + "}"
+    if isinstance(tree, list):
+        return "[" + ", ".join(map(flow, tree)) + "]"
+    return '"' + "".join(f"\\U{ord(c):08x}" for c in tree) + '"'
+
+
+TEXTS = st.one_of(
+    st.text(),
+    TREES.map(flow),
+    TREES.map(flow).map(lambda t: DEFAULTS + f"accounts: [{t}]\n"),
+)
+
+
+@given(TEXTS)
+def test_any_text(tmp_path_factory, text):
+    """
+    Any text makes a configuration or a ConfigurationError, nothing else.
+    """
+    path = tmp_path_factory.getbasetemp() / "any-configuration.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    path.chmod(0o600)
+    try:
+        loaded = loading.load(path, ENVIRON)
+    except ConfigurationError as error:
+        count = len(error.mistakes)
+    else:
+        count = len(plain.accounts(loaded.configuration)) + len(loaded.held_back)
+    assert count

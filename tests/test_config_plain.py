@@ -1,0 +1,142 @@
+"""
+From the configuration to plain values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from popfetchd import values
+from popfetchd.config import plain
+from popfetchd.config.model import Configuration
+
+
+MINIMAL = {
+    "name": "alice",
+    "host": "pop.example.net",
+    "user": "alice@example.net",
+    "password_env": "ALICE",
+    "every": "5m",
+    "archive": {"format": "maildir", "path": "/srv/mail/{account}"},
+}
+
+
+def account(**keys):
+    """
+    Return the plain account that *keys* make of the minimal one.
+    """
+    written = {k: v for k, v in (MINIMAL | keys).items() if v is not None}
+    whole = Configuration.model_validate({"ledger": "/l", "accounts": [written]})
+    (found,) = plain.accounts(whole)
+    return found
+
+
+def test_minimal():
+    """
+    What is not written has the default that is documented.
+    """
+    assert (
+        values.Account(
+            name="alice",
+            server=values.Server(
+                "pop.example.net", 995, values.TlsPolicy(values.TlsMode.IMPLICIT), 60.0
+            ),
+            login=values.Login("alice@example.net", values.SecretVariable("ALICE")),
+            destination=values.Destination(
+                values.ArchiveFormat.MAILDIR, Path("/srv/mail/alice")
+            ),
+            schedule=values.Every(300.0, 30.0),
+            delete_after=None,
+            max_message_size=None,
+            deadline=1800.0,
+        )
+        == account()
+    )
+
+
+def test_everything():
+    """
+    Each key arrives where it belongs.
+    """
+    found = account(
+        tls="stls",
+        port="1110",
+        ca_file="/ca.pem",
+        auth="apop",
+        timeout="10s",
+        deadline="5m",
+        delete_after="30d",
+        max_message_size="50MB",
+        every="1h",
+        jitter="1m",
+        archive={"format": "maildir", "path": "/srv/{host}/{user}"},
+    )
+    policy = values.TlsPolicy(values.TlsMode.STLS, Path("/ca.pem"))
+    assert values.Server("pop.example.net", 1110, policy, 10.0) == found.server
+    assert values.Mechanism.APOP == found.login.mechanism
+    assert (2_592_000.0, 50_000_000) == (found.delete_after, found.max_message_size)
+    assert (300.0, values.Every(3600.0, 60.0)) == (found.deadline, found.schedule)
+    assert Path("/srv/pop.example.net/alice@example.net") == found.destination.path
+
+
+@pytest.mark.parametrize(
+    ("tls", "port"), [("implicit", 995), ("stls", 110), ("none", 110)]
+)
+def test_port(tls, port):
+    """
+    The port follows the TLS mode.
+    """
+    assert port == account(tls=tls).server.port
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("never", None), ("verified", 0.0), ("1ms", 0.001)]
+)
+def test_delete_after(written, seconds):
+    """
+    Never is None and verified is at once.
+    """
+    assert seconds == account(delete_after=written).delete_after
+
+
+def test_jitter_is_capped():
+    """
+    A visit is never later than the next one is due.
+    """
+    assert values.Every(10.0, 10.0) == account(every="10s", jitter="30s").schedule
+
+
+def test_cron():
+    """
+    A crontab line comes with its time zone, UTC where none is written.
+    """
+    line = {"every": None, "cron": "*/10 8-18 * * mon-fri"}
+    assert values.Cron("*/10 8-18 * * mon-fri", "UTC") == account(**line).schedule
+    expected = values.Cron("*/10 8-18 * * mon-fri", "Europe/Berlin")
+    assert expected == account(**line, timezone="Europe/Berlin").schedule
+
+
+@pytest.mark.parametrize(
+    ("keys", "source"),
+    [
+        ({"password_file": "/s/{account}"}, values.SecretFile(Path("/s/alice"))),
+        ({"password_command": ["pass", "x"]}, values.SecretCommand(("pass", "x"))),
+        ({"password_credential": "p-{account}"}, values.SecretCredential("p-alice")),
+    ],
+)
+def test_secret(keys, source):
+    """
+    Each source of a secret has its value.
+    """
+    assert source == account(password_env=None, **keys).login.secret
+
+
+def test_inline_secret():
+    """
+    A password in the file is a secret that does not print.
+    """
+    found = account(password_env=None, password="hunter2")
+    assert "hunter2" == found.login.secret.secret.reveal()
+    assert "hunter2" not in repr(found)

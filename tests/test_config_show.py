@@ -1,0 +1,163 @@
+"""
+What is shown of a configuration: all of it but its secrets.
+"""
+
+from __future__ import annotations
+
+import json
+
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from popfetchd.config import load, plain, show
+
+
+WRITTEN = """\
+ledger: /var/lib/popfetchd/ledger.db
+include: [none/*.yaml]
+defaults:
+  host: pop.example.net
+  cron: "*/10 8-18 * * mon-fri"
+  timezone: Europe/Berlin
+  archive: {format: maildir, path: "/srv/mail/{account}"}
+accounts:
+  - {name: alice, user: no, password: hunter2, delete_after: 30d}
+  - name: bob
+    user: bob
+    password_command: [pass, hunter2]
+    tls: stls
+    every: 90s
+    delete_after: verified
+    max_message_size: 50MB
+"""
+
+SHOWN = """\
+ledger: /var/lib/popfetchd/ledger.db
+http:
+  listen: 127.0.0.1:10995
+log:
+  level: info
+  format: auto
+metrics:
+  per_account: auto
+limits:
+  sessions: 64
+  sessions_per_host: 4
+accounts:
+- name: alice
+  host: pop.example.net
+  port: 995
+  user: 'no'
+  tls: implicit
+  auth: auto
+  password: (hidden)
+  cron: '*/10 8-18 * * mon-fri'
+  timezone: Europe/Berlin
+  delete_after: 30d
+  timeout: 1m
+  deadline: 30m
+  archive:
+    format: maildir
+    path: /srv/mail/{account}
+- name: bob
+  host: pop.example.net
+  port: 110
+  user: bob
+  tls: stls
+  auth: auto
+  password_command:
+  - pass
+  - (hidden)
+  every: 1m30s
+  jitter: 30s
+  delete_after: verified
+  max_message_size: 50MB
+  timeout: 1m
+  deadline: 30m
+  archive:
+    format: maildir
+    path: /srv/mail/{account}
+"""
+
+
+def loaded(folder, text):
+    """
+    Load *text*.
+    """
+    path = folder / "c.yaml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return load.load(path, {}).configuration
+
+
+def test_shown(tmp_path):
+    """
+    The effective configuration is complete and holds no secret.
+    """
+    assert SHOWN == show.shown(loaded(tmp_path, WRITTEN))
+
+
+def test_shown_reads_the_same(tmp_path):
+    """
+    What is shown can be read again, and is shown the same.
+    """
+    assert SHOWN == show.shown(loaded(tmp_path, SHOWN))
+
+
+def test_never_is_shown(tmp_path):
+    """
+    `never` is shown too: an operator looks for it.
+    """
+    text = WRITTEN.replace(", delete_after: 30d", "")
+    shown = yaml.safe_load(show.shown(loaded(tmp_path, text)))
+    assert "never" == shown["accounts"][0]["delete_after"]
+
+
+def test_secrets_do_not_print(tmp_path):
+    """
+    No way of printing a configuration prints a secret in it.
+    """
+    found = loaded(tmp_path, WRITTEN)
+    alice = found.accounts[0]
+    for text in (
+        repr(alice),
+        str(alice),
+        alice.model_dump_json(),
+        str(alice.model_dump()),
+    ):
+        assert "hunter2" not in text
+    assert "hunter2" not in repr(plain.accounts(found)[0])
+
+
+def test_schema_is_current():
+    """
+    The schema that is shipped is the one the model makes.
+    """
+    shipped = resources.files("popfetchd.config") / "popfetchd.schema.json"
+    assert show.schema_text() == shipped.read_text()
+
+
+def test_schema_knows_every_key():
+    """
+    Every key is in the schema with a description or a kind, and none may be null.
+    """
+    schema = show.schema()
+    account = schema["$defs"]["Account"]
+    assert {"name", "user"} == set(account["required"])
+    assert set(load.Account.model_fields) == set(account["properties"])
+    assert set(load.Configuration.model_fields) == set(schema["properties"])
+    assert "null" not in json.dumps(schema)
+    assert account["properties"]["password"]["writeOnly"]
+
+
+def test_examples_hold_known_keys_only():
+    """
+    Every key of the annotated example is in the schema, at its place.
+    """
+    example = Path(__file__).parent.parent / "config" / "popfetchd.yaml"
+    written = yaml.safe_load(example.read_text())
+    schema = show.schema()
+    assert set(written) <= set(schema["properties"])
+    assert set(written["defaults"]) <= set(schema["$defs"]["Defaults"]["properties"])
