@@ -67,7 +67,12 @@ def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
                 below = _make(disk, here, part, PASSING)
             passed.callback(let_go, disk, below.fd)
             above, here = here, below
-        return _kept(disk, above), _kept(disk, here)
+        kept = _again(disk, above)
+        try:
+            return kept, _again(disk, here)
+        except ArchiveError:
+            let_go(disk, kept.fd)
+            raise
 
 
 def reach_within(disk: Disk, folder: Folder, name: str) -> Folder:
@@ -102,7 +107,7 @@ def sync_names(disk: Disk, folder: Folder) -> None:
 def _readable(disk: Disk, folder: Folder) -> bool:
     # Where we may not read we have made nothing: its fsync would have failed.
     try:
-        disk.close(disk.open(".", READING, 0, folder.fd))
+        let_go(disk, disk.open(".", READING, 0, folder.fd))
     except PermissionError:
         return False
     except OSError as error:
@@ -110,7 +115,8 @@ def _readable(disk: Disk, folder: Folder) -> bool:
     return True
 
 
-def _kept(disk: Disk, folder: Folder) -> Folder:
+def _again(disk: Disk, folder: Folder) -> Folder:
+    # A second descriptor, to keep: those of the walk are closed behind us.
     with step("open", folder.path):
         return Folder(disk.open(".", PASSING, 0, folder.fd), folder.path)
 
@@ -138,10 +144,10 @@ def _make(disk: Disk, folder: Folder, name: str, flags: int) -> Folder:
     path = folder.path / name
     with step("mkdir", path), suppress(FileExistsError):  # another was quicker
         disk.mkdir(name, FOLDER_MODE, folder.fd)
+    sync_names(disk, folder)
     made = _enter(disk, folder, name, flags)
     if made is None:
         raise ArchiveError("mkdir", path, "it was removed again")
-    sync_names(disk, folder)
     return made
 
 
