@@ -162,7 +162,7 @@ def test_every_failing_call_of_open_is_told_and_nothing_stays_open(tmp_path):
 
     assert before == open_descriptors()
     for call in [("close", 0), ("flock", 0)]:
-        Trial(tmp_path / "mail", FaultyDisk({call: errno.EIO})).open().archive.close()
+        Trial(tmp_path / "clean", FaultyDisk({call: errno.EIO})).open().archive.close()
 
 
 def test_a_maildir_that_is_not_open_says_so(tmp_path):

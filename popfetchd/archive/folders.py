@@ -25,6 +25,7 @@ from pathlib import Path
 from popfetchd.archive.disk import Disk
 from popfetchd.archive.durable import (
     Folder,
+    closing,
     let_go,
     opened,
     step,
@@ -92,8 +93,15 @@ def sync_above(disk: Disk, above: Folder, folder: Folder) -> None:
     """
     with step("stat", folder.path):
         mounted = disk.fstat(above.fd).st_dev != disk.fstat(folder.fd).st_dev
-    if not mounted and _readable(disk, above):
-        sync_names(disk, above)
+    if mounted:
+        return
+    with step("open", above.path):
+        try:
+            fd = disk.open(".", READING, 0, above.fd)
+        except PermissionError:
+            return  # where we may not read we have made nothing
+    with closing(disk, fd, above.path):
+        sync_folder(disk, Folder(fd, above.path))
 
 
 def sync_names(disk: Disk, folder: Folder) -> None:
@@ -102,17 +110,6 @@ def sync_names(disk: Disk, folder: Folder) -> None:
     """
     with opened(disk, folder, ".") as fd:
         sync_folder(disk, Folder(fd, folder.path))
-
-
-def _readable(disk: Disk, folder: Folder) -> bool:
-    # Where we may not read we have made nothing: its fsync would have failed.
-    try:
-        let_go(disk, disk.open(".", READING, 0, folder.fd))
-    except PermissionError:
-        return False
-    except OSError as error:
-        raise ArchiveError.from_os("open", folder.path, error) from error
-    return True
 
 
 def _again(disk: Disk, folder: Folder) -> Folder:
