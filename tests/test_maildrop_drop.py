@@ -57,7 +57,7 @@ def test_unique_ids_differ_in_a_maildrop_and_between_maildrops(drop):
 
 def test_a_unique_id_may_be_given_even_twice(drop):
     """
-    Whoever wants duplicates, as real servers have them, gets them.
+    Whoever wants one twice, as real servers have it, gets it.
     """
     drop.deliver(b"1", "same")
     drop.deliver(b"2", "same")
