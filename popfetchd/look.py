@@ -17,7 +17,7 @@ import email.utils
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.message import Message
 from email.parser import BytesHeaderParser
 
@@ -30,10 +30,16 @@ from popfetchd.values import (
     Account,
     Channel,
     DropListing,
+    Mechanism,
     MessageNumber,
     Octets,
     UniqueId,
 )
+
+
+LONGEST_TEXT = 1000
+"""Characters of a header's field that are read: decoding takes time that grows with
+the square of them, and one line of a table shows less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class Checked:
     channel: Channel
     greeting: str
     capabilities: tuple[str, ...]
-    mechanism: str
+    mechanism: Mechanism | None
     drop: DropListing
 
 
@@ -134,16 +140,20 @@ def summary(header: bytes) -> tuple[str, str, str]:
 
 def _date(header: Message) -> str:
     try:
-        return email.utils.parsedate_to_datetime(str(header["Date"])).isoformat()
+        return email.utils.parsedate_to_datetime(_raw(header, "Date")).isoformat()
     except (TypeError, ValueError, IndexError, OverflowError):
         return ""
 
 
 def _text(header: Message, name: str) -> str:
     # RFC 2047 where it is well formed, else as it stands.
-    raw = str(header[name] or "")
+    raw = _raw(header, name)
     try:
         decoded = str(email.header.make_header(email.header.decode_header(raw)))
-    except (HeaderParseError, LookupError, ValueError, IndexError):
+    except (MessageError, LookupError, ValueError):
         decoded = raw
     return " ".join(decoded.split())
+
+
+def _raw(header: Message, name: str) -> str:
+    return str(header[name] or "")[:LONGEST_TEXT]

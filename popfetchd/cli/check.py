@@ -70,7 +70,7 @@ def _lines(account: Account, seen: Checked) -> Iterator[tuple[str, str]]:
     if channel.certificate_expiry is not None:
         days = (channel.certificate_expiry - time.time()) // DAY
         yield "certificate", f"good, ends in {days:.0f} days"
-    yield "login", seen.mechanism
+    yield "login", str(seen.mechanism)
     yield "capabilities", ", ".join(seen.capabilities) or "none announced"
     yield "maildrop", f"{seen.drop.messages} messages, {octets(seen.drop.octets)}"
 

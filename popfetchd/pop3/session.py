@@ -124,6 +124,8 @@ class Session:
         self.greeting = Greeting("", None)
         self.capabilities = Capabilities()
         """As of now: they may change with TLS and with the login."""
+        self.mechanism: Mechanism | None = None
+        """How we logged in; never AUTO."""
         self.retrieved: set[MessageNumber] = set()
         """Every message whose RETR was sent, also those that never came."""
         self._server = server
@@ -214,13 +216,16 @@ class Session:
         self._gate()
         name = _octets(mechanism, "user name", user)
         password = _octets(mechanism, "password", secret.reveal())
-        offered = mechanism is Mechanism.AUTO and "PLAIN" in self.capabilities.sasl
+        if mechanism is Mechanism.AUTO:
+            offered = "PLAIN" in self.capabilities.sasl
+            mechanism = Mechanism.PLAIN if offered else Mechanism.USER
         if mechanism is Mechanism.APOP:
             self._log_in_apop(name, password)
-        elif mechanism is Mechanism.PLAIN or offered:
+        elif mechanism is Mechanism.PLAIN:
             self._log_in_plain(name, password)
         else:
             self._log_in_user(name, password)
+        self.mechanism = mechanism
         self._ask_capabilities()
 
     def _gate(self) -> None:
