@@ -181,6 +181,15 @@ def test_the_missing_hour_is_made_up_once():
     ] == due("15,30 2 * * *", "2026-03-28T02:20", 3)
 
 
+def test_the_end_of_the_missing_hour_is_met_exactly():
+    """
+    Wherever one starts, the clock's change is found to the second.
+    """
+    line, end = crontab.parse("30 2 * * *"), datetime(2026, 3, 29, 1, 0, tzinfo=UTC)
+    starts = (end - timedelta(seconds=1 + 97 * n) for n in range(60))
+    assert {end} == {line.next(start.astimezone(BERLIN)) for start in starts}
+
+
 def test_a_missing_midnight_is_made_up():
     """
     A day whose midnight does not exist begins at one o'clock.
@@ -272,6 +281,7 @@ def test_next_is_the_first_minute_that_matches(line, zone, naive):
     put_forward = before.utcoffset() < found.utcoffset()
     assert fields_match(parsed, found) or put_forward
     assert parsed.each_hour or not found.fold
+    assert (0, 0) == (found.second, found.microsecond)
     moment = after.astimezone(UTC).replace(second=0, microsecond=0)
     last = min(found.astimezone(UTC), moment + timedelta(hours=30))
     while (moment := moment + timedelta(minutes=1)) < last:

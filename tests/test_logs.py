@@ -236,6 +236,10 @@ def test_depth_is_bounded():
     endless.append(endless)
     found = event(lambda log: log.info("hi", endless=endless))
     assert [[[["[[...]]"]]]] == found["endless"]
+    endless = {}
+    endless["e"] = endless
+    found = event(lambda log: log.info("hi", d=endless))
+    assert {"e": {"e": {"e": {"e": "{'e': {...}}"}}}} == found["d"]
 
 
 @pytest.mark.parametrize(
@@ -321,14 +325,15 @@ def test_no_traceback_where_there_is_no_exception():
     assert "exc_info" not in found
 
 
-def test_a_broken_stream_is_borne():
+def test_a_broken_stream_is_borne(capsys):
     """
-    A log that cannot be written stops nothing.
+    A log that cannot be written stops nothing, and complains nowhere else.
     """
     stream = io.StringIO()
     logs.configure("info", Format.JSON, stream=stream, environ={})
     stream.close()
     logs.get().info("hi")
+    assert ("", "") == capsys.readouterr()
 
 
 # -- what nobody caught ---------------------------------------------------------------

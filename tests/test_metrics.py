@@ -263,6 +263,15 @@ def test_a_failure_counts_under_its_reason():
     assert 0 == value(metrics, "verify_failures_total")
 
 
+def test_a_clock_that_was_put_back_gives_no_negative_delay():
+    """
+    A visit before its time began without delay.
+    """
+    metrics = Metrics()
+    metrics.poll_started(-3.0)
+    assert 0 == value(metrics, "schedule_delay_seconds_sum")
+
+
 def test_what_was_not_proved_is_counted():
     """
     Octets that came back different show in a series of their own.

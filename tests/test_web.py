@@ -272,13 +272,14 @@ def test_a_silent_client_holds_up_nobody(server):
         assert 200 == response.status
 
 
-def test_a_slow_client_is_cut_off(server, monkeypatch):
+@pytest.mark.parametrize("beginning", [b"", b"GET /"])
+def test_a_slow_client_is_cut_off(server, monkeypatch, beginning):
     """
     A request must have arrived after REQUEST_SECONDS, however it dribbles.
     """
     monkeypatch.setattr(web, "REQUEST_SECONDS", 0.05)
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
-        client.sendall(b"GET /")
+        client.sendall(beginning)
         assert b"" == client.recv(1)
 
 
@@ -345,10 +346,13 @@ def test_too_many_connections_are_closed(monkeypatch):
     server.stop()
 
 
-def test_no_thread_to_be_had(server, monkeypatch):
+def test_no_thread_to_be_had(monkeypatch):
     """
-    If the system gives no thread, that connection is closed and the next is served.
+    If the system gives no thread, that connection is closed, and its place is free.
     """
+    monkeypatch.setattr(web, "CONNECTIONS", 1)
+    server = make_server()
+    server.start()
     start = threading.Thread.start
 
     def refuse(thread):
@@ -358,6 +362,7 @@ def test_no_thread_to_be_had(server, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert b"" == raw(server, b"")
     response, _ = get(server, "/healthz")
+    server.stop()
     assert 200 == response.status
 
 
