@@ -35,13 +35,14 @@ The tree::
     ├── RemoteError                                 the server said or did it
     │   ├── ProtocolViolation       protocol        nonsense
     │   ├── LimitExceeded           limit           more than we take from any peer
-    │   ├── CommandRefused          protocol        -ERR without a code we know
-    │   ├── AuthenticationRefused   auth
     │   ├── NoMechanism             auth            nothing that both sides may use
-    │   ├── InUse                   in_use          [IN-USE]
-    │   ├── LoginDelayed            login_delay     [LOGIN-DELAY]
-    │   ├── SystemTemporary         sys_temp        [SYS/TEMP]
-    │   └── SystemPermanent         sys_perm        [SYS/PERM]
+    │   └── ServerRefusal                           -ERR
+    │       ├── CommandRefused          protocol     without a code we know
+    │       ├── AuthenticationRefused   auth
+    │       ├── InUse                   in_use       [IN-USE]
+    │       ├── LoginDelayed            login_delay  [LOGIN-DELAY]
+    │       ├── SystemTemporary         sys_temp     [SYS/TEMP]
+    │       └── SystemPermanent         sys_perm     [SYS/PERM]
     ├── ArchiveError                archive
     │   ├── DiskFull                disk_full
     │   ├── NotProved               archive         what was read back is not what was written
@@ -119,7 +120,7 @@ def quote(text: str | bytes) -> str:
     """
     if isinstance(text, bytes):
         text = text.decode("latin-1")
-    shown = text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
+    shown = text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "..."
     printable = shown.encode("ascii", "backslashreplace").decode("ascii")
     escaped = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in printable)
     return f"'{escaped}'"

@@ -1,0 +1,420 @@
+"""
+Each error: its sentence, its hint, whose fault it is, and how durable.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import re
+
+import pytest
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from popfetchd import errors
+from popfetchd.errors import (
+    LONGEST_QUOTE,
+    AccountLocked,
+    ArchiveError,
+    AuthenticationRefused,
+    CertificateRefused,
+    CommandRefused,
+    ConfigurationError,
+    ConnectFailed,
+    Disconnected,
+    DiskFull,
+    Durability,
+    ExtraMissing,
+    Fault,
+    Interrupted,
+    InUse,
+    LedgerBehind,
+    LedgerError,
+    LimitExceeded,
+    LocalProtocolError,
+    LoginDelayed,
+    Mistake,
+    NameNotResolved,
+    NetworkError,
+    NoMechanism,
+    NotProved,
+    PopfetchdError,
+    ProtocolViolation,
+    Reason,
+    RemoteError,
+    SecretUnavailable,
+    ServerRefusal,
+    StlsInjected,
+    StlsUnavailable,
+    SystemPermanent,
+    SystemTemporary,
+    TimedOut,
+    TlsError,
+    TlsFailed,
+    TooSoon,
+    Unexpected,
+    UnsafeArchive,
+    quote,
+)
+from popfetchd.values import Secret
+
+
+TRANSIENT, PERMANENT = Durability
+OPERATOR, NETWORK, SERVER, US = Fault
+
+REPORT = "please report this: it is a fault of popfetchd"
+DISK = "nothing was removed from the server; check the disk and its permissions"
+NO_LEDGER = "no maildrop is visited without its ledger; check the file and its disk"
+
+TOLD = [
+    (
+        ConfigurationError([Mistake("a.yaml", 3, 5, "bad"), Mistake("b", 0, 0, "no")]),
+        "a.yaml:3:5: bad\nb: no",
+        "correct the file; `popfetchd config check` tells whether it is right",
+        (Reason.CONFIGURATION, OPERATOR, PERMANENT),
+    ),
+    (
+        SecretUnavailable("the variable POP", "it is not set"),
+        "no secret from the variable POP: it is not set",
+        "make the variable POP give the secret to the user popfetchd runs as",
+        (Reason.SECRET, OPERATOR, PERMANENT),
+    ),
+    (
+        ExtraMissing("trustme", "demo"),
+        "the package trustme is not installed",
+        "pip install popfetchd[demo]",
+        (Reason.CONFIGURATION, OPERATOR, PERMANENT),
+    ),
+    (
+        Interrupted(),
+        "interrupted",
+        "nothing is lost: the next visit goes on from here",
+        (Reason.INTERRUPTED, OPERATOR, TRANSIENT),
+    ),
+    (
+        AccountLocked("alice"),
+        "account 'alice' is being visited by another popfetchd",
+        "wait for that visit to end; nothing is lost",
+        (Reason.IN_USE, OPERATOR, TRANSIENT),
+    ),
+    (
+        TooSoon(29.6),
+        "the server wants 30 s more before the next login",
+        "make `every:` longer than the server's LOGIN-DELAY",
+        (Reason.LOGIN_DELAY, OPERATOR, TRANSIENT),
+    ),
+    (
+        LocalProtocolError("DELE", "AUTHORIZATION"),
+        "DELE is not allowed in state AUTHORIZATION",
+        REPORT,
+        (Reason.INTERNAL, US, PERMANENT),
+    ),
+    (
+        Unexpected("KeyError", "the visit"),
+        "unexpected KeyError in the visit",
+        REPORT,
+        (Reason.INTERNAL, US, TRANSIENT),
+    ),
+    (
+        NameNotResolved("pop.example.net", "Name or service not known"),
+        "pop.example.net: name not resolved: Name or service not known",
+        "check the spelling of host 'pop.example.net' and this machine's DNS",
+        (Reason.DNS, NETWORK, TRANSIENT),
+    ),
+    (
+        ConnectFailed("pop.example.net", 995, "Connection refused"),
+        "pop.example.net:995: no connection: Connection refused",
+        "check host and port, and that no firewall stands between",
+        (Reason.CONNECT, NETWORK, TRANSIENT),
+    ),
+    (
+        TimedOut("RETR", 60.0),
+        "no end of RETR within 60 s",
+        "the server or the network is slow; `timeout:` and `deadline:` set the limits",
+        (Reason.TIMEOUT, NETWORK, TRANSIENT),
+    ),
+    (
+        Disconnected("UIDL", "the server closed it"),
+        "connection lost during UIDL: the server closed it",
+        "popfetchd tries again by itself; if it lasts, look at the network",
+        (Reason.DISCONNECTED, NETWORK, TRANSIENT),
+    ),
+    (
+        TlsFailed("pop.example.net", 110, "wrong version number"),
+        "pop.example.net:110: TLS failed: wrong version number",
+        (
+            "port 995 wants `tls: implicit`, port 110 `tls: stls`; "
+            "the server must speak TLS 1.2 or later"
+        ),
+        (Reason.TLS, SERVER, PERMANENT),
+    ),
+    (
+        StlsUnavailable("pop.example.net", "the server does not offer it"),
+        "pop.example.net: STLS is not to be had: the server does not offer it",
+        "no credential was sent; use `tls: implicit` on port 995 if the server has it",
+        (Reason.TLS, SERVER, PERMANENT),
+    ),
+    (
+        StlsInjected("pop.example.net", 7),
+        "pop.example.net: 7 octets stood behind the +OK to STLS",
+        (
+            "someone may be tampering with the line; no credential was sent; "
+            "prefer `tls: implicit` on port 995"
+        ),
+        (Reason.TLS, SERVER, PERMANENT),
+    ),
+    (
+        CertificateRefused("pop.example.net", "it has expired"),
+        "pop.example.net: certificate refused: it has expired",
+        (
+            "no credential was sent; `host:` must be a name in the certificate, "
+            "and `ca_file:` names a private authority"
+        ),
+        (Reason.CERTIFICATE, SERVER, PERMANENT),
+    ),
+    (
+        ProtocolViolation("greeting", "neither +OK nor -ERR", b"220 smtp\x1b"),
+        r"greeting: neither +OK nor -ERR: '220 smtp\x1b'",
+        "is host:port really a POP3 server? nothing was removed",
+        (Reason.PROTOCOL, SERVER, TRANSIENT),
+    ),
+    (
+        LimitExceeded("LONGEST_LINE", 512),
+        "the server sent more than LONGEST_LINE allows (512)",
+        "the server misbehaves, or a limit is too low for it; nothing was removed",
+        (Reason.LIMIT, SERVER, TRANSIENT),
+    ),
+    (
+        NoMechanism("apop", "the greeting has no timestamp"),
+        "no way to log in with auth: apop: the greeting has no timestamp",
+        "no credential was sent; `popfetchd check` shows what the server offers",
+        (Reason.AUTH, OPERATOR, PERMANENT),
+    ),
+    (
+        CommandRefused("RETR", "no such\x9bmessage"),
+        r"the server refused RETR: 'no such\x9bmessage'",
+        "popfetchd tries again by itself; the server's text may tell more",
+        (Reason.PROTOCOL, SERVER, TRANSIENT),
+    ),
+    (
+        AuthenticationRefused("PASS", "[AUTH] wrong"),
+        "the server refused PASS: '[AUTH] wrong'",
+        (
+            "check user and password; the provider may want POP switched on, "
+            "or a password for this application"
+        ),
+        (Reason.AUTH, OPERATOR, PERMANENT),
+    ),
+    (
+        InUse("PASS", "[IN-USE] locked"),
+        "the server refused PASS: '[IN-USE] locked'",
+        "another program reads this maildrop, or an old session has not ended yet",
+        (Reason.IN_USE, SERVER, TRANSIENT),
+    ),
+    (
+        LoginDelayed("PASS", "[LOGIN-DELAY] wait"),
+        "the server refused PASS: '[LOGIN-DELAY] wait'",
+        "make `every:` longer: the server limits how often one may log in",
+        (Reason.LOGIN_DELAY, SERVER, TRANSIENT),
+    ),
+    (
+        SystemTemporary("UIDL", "[SYS/TEMP] later"),
+        "the server refused UIDL: '[SYS/TEMP] later'",
+        "the server is in trouble; popfetchd tries again by itself",
+        (Reason.SYS_TEMP, SERVER, TRANSIENT),
+    ),
+    (
+        SystemPermanent("PASS", "[SYS/PERM] gone"),
+        "the server refused PASS: '[SYS/PERM] gone'",
+        "tell the provider: the maildrop needs a person on the server's side",
+        (Reason.SYS_PERM, SERVER, PERMANENT),
+    ),
+    (
+        ArchiveError("fsync", "/srv/mail/tmp", "Input/output error"),
+        "/srv/mail/tmp: fsync: Input/output error",
+        DISK,
+        (Reason.ARCHIVE, OPERATOR, TRANSIENT),
+    ),
+    (
+        DiskFull("write", "/srv/mail/tmp/1", "No space left on device"),
+        "/srv/mail/tmp/1: write: No space left on device",
+        "make room; nothing was removed from the server, fetching resumes by itself",
+        (Reason.DISK_FULL, OPERATOR, TRANSIENT),
+    ),
+    (
+        NotProved("prove", "/srv/mail/tmp/1", "it differs"),
+        "/srv/mail/tmp/1: prove: it differs",
+        "the disk returned other octets than it was given: check the hardware",
+        (Reason.ARCHIVE, OPERATOR, TRANSIENT),
+    ),
+    (
+        UnsafeArchive("/srv/mail", "it is bob's", "run it as bob"),
+        "/srv/mail: open: it is bob's",
+        "run it as bob",
+        (Reason.ARCHIVE, OPERATOR, PERMANENT),
+    ),
+    (
+        LedgerError("/var/lib/ledger.db", "is damaged"),
+        "/var/lib/ledger.db: is damaged",
+        NO_LEDGER,
+        (Reason.LEDGER, OPERATOR, PERMANENT),
+    ),
+    (
+        LedgerBehind("/var/lib/ledger.db", "older than the archive it is for"),
+        "/var/lib/ledger.db: older than the archive it is for",
+        "put the newest copy of the ledger back: this one would fetch messages twice",
+        (Reason.LEDGER, OPERATOR, PERMANENT),
+    ),
+]
+
+KINDS = {PopfetchdError, NetworkError, TlsError, RemoteError, ServerRefusal}
+"""Classes that group others; none of them is raised itself."""
+
+
+def every_class():
+    """
+    Return each error class of the module.
+    """
+    found = vars(errors).values()
+    return {c for c in found if inspect.isclass(c) and issubclass(c, PopfetchdError)}
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "hint", "fields"),
+    TOLD,
+    ids=[type(told[0]).__name__ for told in TOLD],
+)
+def test_each_error_says_exactly_this(error, sentence, hint, fields):
+    """
+    Sentence, hint, reason, fault and durability are as written here: they are what an
+    operator reads, greps and alerts on.
+    """
+    assert sentence == str(error)
+    assert hint == error.hint
+    assert fields == (error.reason, error.fault, error.durability)
+
+
+def test_no_class_is_missing_above():
+    """
+    Every class that may be raised has its exact sentence tested.
+    """
+    assert every_class() == KINDS | {type(told[0]) for told in TOLD}
+
+
+def test_every_reason_is_some_errors():
+    """
+    No label of the metric, and no exit code, is for nothing.
+    """
+    assert set(Reason) == {error.reason for error, *_ in TOLD}
+
+
+def test_the_tree_in_the_docstring_is_the_tree():
+    """
+    The picture names each class under its parent, with its reason where it has one.
+    """
+    line = re.compile(
+        r"^    ([│├└─ ]*)([A-Z]\w+)(?: {2,}([a-z_]+)(?=  |$))?", re.MULTILINE
+    )
+    above: list[str] = []
+    drawn = {}
+    for branches, name, reason in line.findall(errors.__doc__):
+        del above[len(branches) // 4 :]
+        drawn[name] = (above[-1] if above else "Exception", reason)
+        above.append(name)
+
+    assert drawn == {
+        kind.__name__: (kind.__base__.__name__, "" if kind in KINDS else kind.reason)
+        for kind in every_class()
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(every_class(), key=lambda kind: kind.__name__))
+def test_a_secret_that_strays_into_an_error_does_not_show(kind):
+    """
+    Given secrets for its fields, an error shows none of them, or refuses them.
+    """
+    fields = inspect.signature(kind).parameters
+    strays = [Secret("hunter2") for name in fields if name not in {"args", "kwargs"}]
+    try:
+        error = kind(*strays)
+        shown = f"{error} {error!r} {error.args} {error.hint}"
+    except (TypeError, AttributeError) as refusal:
+        shown = str(refusal)
+    assert "hunter2" not in shown
+
+
+def test_a_violation_without_octets_quotes_nothing():
+    """
+    Where nothing came, nothing is shown.
+    """
+    assert "RETR: it ended early" == str(ProtocolViolation("RETR", "it ended early"))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EIO, ArchiveError),
+        (errno.EACCES, ArchiveError),
+    ],
+)
+def test_the_systems_errors_are_translated(number, kind):
+    """
+    No space and no quota are a full disk, all else is the archive's trouble.
+    """
+    error = ArchiveError.from_os("write", "/srv/x", OSError(number, "as it came"))
+    assert (kind, "write", "/srv/x") == (type(error), error.step, error.path)
+    assert os.strerror(number) == error.problem
+
+
+def test_an_error_of_the_system_without_a_number_keeps_its_text():
+    """
+    What Python raises by itself has a sentence only.
+    """
+    assert "odd" == ArchiveError.from_os("write", "/srv/x", OSError("odd")).problem
+
+
+# -- quoting --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("", "''"),
+        (b"+OK ready", "'+OK ready'"),
+        ("\x1b[2J", r"'\x1b[2J'"),
+        ("a\r\n2026 forged", r"'a\x0d\x0a2026 forged'"),
+        (b"\0\x07\x7f", r"'\x00\x07\x7f'"),
+        (b"\x9b31m\x85", r"'\x9b31m\x85'"),
+        ("\u202eevil\u2066", r"'\u202eevil\u2066'"),
+        ("\u2028\ufeff", r"'\u2028\ufeff'"),
+        ("café", r"'caf\xe9'"),
+        ("caf\xe9".encode(), r"'caf\xc3\xa9'"),
+        ("\U0001f4e7", r"'\U0001f4e7'"),
+        ("\ud800", r"'\ud800'"),
+        ("x" * 200, f"'{'x' * 200}'"),
+        ("x" * 201, f"'{'x' * 200}...'"),
+    ],
+)
+def test_what_a_peer_sent_is_quoted(sent, shown):
+    """
+    What could move a cursor, forge a line or turn the text round is an escape.
+    """
+    assert shown == quote(sent)
+
+
+@given(st.binary(max_size=300) | st.text(st.characters(codec=None), max_size=300))
+@example("\ud800\U000e0001")
+def test_any_text_becomes_printable_ascii_of_bounded_length(sent):
+    """
+    Whatever was sent, the quotation is one line of printable ASCII.
+    """
+    shown = quote(sent)
+    assert shown.isascii()
+    assert shown.isprintable()
+    longest = len("\\U00000000")
+    assert len(shown) <= longest * LONGEST_QUOTE + len("'...'")
