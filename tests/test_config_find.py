@@ -4,6 +4,9 @@ Which file is the configuration, and where the ledger stands.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,18 @@ def test_ledger(environ, expected):
     The ledger stands where systemd says, else where XDG says.
     """
     assert Path(expected) == find.ledger(environ)
+
+
+def test_light():
+    """
+    To find a configuration, and to read one without judging it, needs no pydantic.
+    """
+    line = (
+        "import sys, popfetchd.config.find, popfetchd.config.document;"
+        "print('pydantic' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", line], capture_output=True, check=True)
+    assert b"False\n" == ran.stdout
 
 
 def test_no_ledger():
