@@ -359,7 +359,7 @@ class Session:
 
         Pipelined. Of each, TOP_OCTETS are kept at most.
         """
-        with self._undivided():
+        with self._undivided(Command.TOP):
             for number, reply in self._pipelined(Command.TOP, numbers, b"%d" % lines):
                 if reply.ok:
                     yield number, _head(Body(self._event))
@@ -376,7 +376,7 @@ class Session:
         read to its end is skipped when the next message is asked for, and cannot be read
         any more. Closing this generator early breaks the session.
         """
-        with self._undivided():
+        with self._undivided(Command.RETR):
             for number, reply in self._pipelined(Command.RETR, numbers):
                 if reply.ok:
                     body = Body(self._event)
@@ -393,7 +393,7 @@ class Session:
 
         Pipelined. Yields None where the server agreed. Only the +OK to QUIT removes.
         """
-        with self._undivided():
+        with self._undivided(Command.DELE):
             for number, reply in self._pipelined(Command.DELE, numbers):
                 yield number, None if reply.ok else refusal(Command.DELE, reply)
 
@@ -458,7 +458,6 @@ class Session:
 
         Yields each reply; its body, if any, must be read before the next one.
         """
-        self._listen_before(command)
         depth = PIPELINE_DEPTH if self.capabilities.has("PIPELINING") else 1
         waiting, sent = deque(numbers), deque[MessageNumber]()
         while waiting or sent:
@@ -531,10 +530,11 @@ class Session:
             raise
 
     @contextmanager
-    def _undivided(self) -> Iterator[None]:
+    def _undivided(self, command: Command) -> Iterator[None]:
         """
-        Break the session when this block is left while replies are awaited.
+        Begin *command*; break the session if the block is left while replies are awaited.
         """
+        self._listen_before(command)
         try:
             yield
         finally:
