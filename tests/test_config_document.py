@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popfetchd.config import document
+from popfetchd.config import document, source
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_files_are_bounded(read, monkeypatch):
     """
     A file that is too large is refused, and not taken into memory.
     """
-    monkeypatch.setattr(document, "LARGEST_FILE", 2**20)
+    monkeypatch.setattr(source, "LARGEST_FILE", 2**20)
     assert ["c.yaml: is larger than 1 MiB"] == told(read(b"#" * (2**20 + 1)))
 
 

@@ -2,9 +2,10 @@
 What the operator writes: from YAML to plain values, or to a list of mistakes.
 
 - `find`      which file, and where the ledger stands when nobody says
-- `document`  one YAML file as texts, mappings and lists that know their places
-- `scalars`   durations, sizes and numbers; `templates`: `{account}` in a path
-- `model`     every key, what it may hold and what it means (pydantic)
+- `source`    a file as text; `document`: its texts, mappings and lists, with places
+- `readers`   from what is written to what is meant; `scalars`: durations, sizes;
+              `templates`: `{account}` in a path
+- `model`     every key and what it means (pydantic); `kinds`: what it may hold
 - `rules`     what the keys of one account must be to each other
 - `mistakes`  from a fault and its path to a sentence with file, line and column
 - `load`      the files of a configuration, all at once

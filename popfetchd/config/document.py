@@ -16,10 +16,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-import codecs
-import os
 import re
-import stat
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,14 +25,13 @@ from typing import Any, cast
 
 import yaml
 
+from popfetchd.config import source
+from popfetchd.config.source import Unreadable
 from popfetchd.errors import Mistake, quote
 
 
 LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 """libyaml where PyYAML was built with it (ten times as fast), else pure Python."""
-
-LARGEST_FILE = 64 * 2**20
-"""Octets of one file; 100,000 accounts take 22 MB."""
 
 DEEPEST = 16
 """Mappings and lists within one another; a configuration needs five."""
@@ -48,11 +44,6 @@ NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 PLAIN_NAME = "[A-Za-z0-9_.-]{1,64}"
 """A key that a sentence repeats as it is."""
-
-UNFIT = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-)
-"""What YAML does not allow, and the three rarer line ends that editors count otherwise."""
 
 
 class Text(str):
@@ -142,96 +133,17 @@ def called(key: str) -> str:
     return key if re.fullmatch(PLAIN_NAME, key) else quote(key)
 
 
-class Unreadable(Exception):
-    """
-    Nothing can be made of the file. Never leaves this module.
-    """
-
-    def __init__(self, text: str, line: int = 0, column: int = 0) -> None:
-        super().__init__(text)
-        self.text = text
-        self.line = line
-        self.column = column
-
-
 def read(path: Path) -> Document:
     """
     Read *path*. Never raises: what is wrong stands in the document's mistakes.
     """
     document = Document(str(path), path.absolute().parent)
     try:
-        octets, document.mode = _octets(path)
-        document.root = _Builder(document).build(_text(octets))
+        text, document.mode = source.text(path)
+        document.root = _Builder(document).build(text)
     except Unreadable as error:
         document.wrong(error.line, error.column, error.text)
     return document
-
-
-# -- from the file to its text --------------------------------------------------------
-
-
-def _octets(path: Path) -> tuple[bytes, int]:
-    try:
-        # O_NONBLOCK: a FIFO must not hold us up before we can see that it is one.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or "its name is no path"
-        raise Unreadable(f"cannot be opened: {problem}") from None
-    try:
-        return _content(descriptor)
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-
-
-def _content(descriptor: int) -> tuple[bytes, int]:
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise Unreadable("is not a file")
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Unreadable(
-            f"others may write it (mode {mode:04o}), and with it choose what popfetchd "
-            "runs; take that away with `chmod go-w`"
-        )
-    with os.fdopen(descriptor, "rb", closefd=False) as file:
-        octets = file.read(LARGEST_FILE + 1)
-    if len(octets) > LARGEST_FILE:
-        raise Unreadable(f"is larger than {LARGEST_FILE // 2**20} MiB")
-    return octets, mode
-
-
-def _text(octets: bytes) -> str:
-    if octets.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Unreadable("is UTF-16; save it as UTF-8")
-    try:
-        # A byte order mark says nothing in UTF-8; YAML 1.2 §5.2 lets it stand.
-        text = octets.removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        line, column = _place(error.object[: error.start].decode("utf-8"))
-        octet = error.object[error.start]
-        raise Unreadable(
-            f"octet 0x{octet:02X} is not UTF-8; save the file as UTF-8", line, column
-        ) from None
-    unfit = UNFIT.search(text)
-    if unfit:
-        raise Unreadable(
-            f"the control character U+{ord(unfit.group()):04X} is not allowed",
-            *_place(text[: unfit.start()]),
-        )
-    return text
-
-
-def _place(before: str) -> tuple[int, int]:
-    """
-    Return the line and column, both from 1, that follow the text *before*.
-    """
-    lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return len(lines), len(lines[-1]) + 1
-
-
-# -- from the text to its values ------------------------------------------------------
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from popfetchd.config import find, kinds, rules
+from popfetchd.config import find, readers, rules
 from popfetchd.config.document import (
     Document,
     Mapping,
@@ -158,7 +158,7 @@ def _files(main: Document, root: Mapping) -> list[Path]:
 
 def _included(main: Document, root: Mapping) -> Iterator[Path]:
     try:
-        patterns = kinds.patterns(root.get("include"))
+        patterns = readers.patterns(root.get("include"))
     except ValueError:
         return  # absent, or refused with the other keys
     folder = Path(main.file).parent
@@ -173,7 +173,7 @@ def _included(main: Document, root: Mapping) -> Iterator[Path]:
 
 def _in_folder(main: Document, root: Mapping) -> Iterator[Path]:
     try:
-        name = kinds.line(kinds.written(root.get("accounts_dir", Sequence())))
+        name = readers.line(readers.written(root.get("accounts_dir", Sequence())))
     except ValueError:
         return  # absent, or refused with the other keys
     try:
@@ -269,7 +269,7 @@ class _Book:
         Return what sentences call the account, whose name must be the first such.
         """
         name = own.get("name")
-        if not isinstance(name, Text) or not re.fullmatch(kinds.NAME, name):
+        if not isinstance(name, Text) or not re.fullmatch(readers.NAME, name):
             return f"account {ordinal}"
         here = Mistake(document.file, name.line, name.column, "")
         label, first = f"account '{name}'", self.names.setdefault(name, here)

@@ -1,0 +1,303 @@
+"""
+From what was written to what is meant: one function for each kind of value.
+
+Rules of this file:
+
+- A scalar is read as its key needs it, quoted or not: `port: "995"` is a number and
+  `user: 0123` a text. Nothing is guessed from how a scalar looks.
+- Each refuses by a ValueError that says what is allowed. It repeats no secret, and nothing
+  that is easily written in a secret's place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import zoneinfo
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+from popfetchd import crontab
+from popfetchd.config import scalars, templates
+from popfetchd.errors import quote
+
+
+Reader = Callable[[str], object]
+"""Takes the text that was written; raises ValueError."""
+
+NAME = "^[a-z0-9][a-z0-9._-]{0,63}$"
+"""An account's name: a path component, a metric label and a word of the shell."""
+
+VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
+"""POSIX: what an environment variable may be called."""
+
+LONGEST_NAME = 253
+"""Characters of a host name (RFC 1035 §2.3.4, less what the wire form adds)."""
+
+HIGHEST_PORT = 65535
+
+
+def written(value: object) -> str:
+    """
+    Return the text of a scalar, and of nothing else.
+    """
+    if not isinstance(value, str):
+        kind = "a list" if isinstance(value, list) else "a mapping"
+        raise ValueError(f"must be a single value, not {kind}")  # noqa: TRY004
+    if getattr(value, "null", False):
+        raise ValueError("has no value; leave the key out, or put the word in quotes")
+    return str(value)
+
+
+def word(choices: type[StrEnum], later: dict[str, str] | None = None) -> Reader:
+    """
+    Return a reader of *choices*; *later* holds words of later releases, with sentences.
+    """
+    allowed = ", ".join(choices)
+
+    def read(text: str) -> StrEnum:
+        if later and text in later:
+            raise ValueError(later[text])
+        if text not in list(choices):
+            raise ValueError(f"{quote(text)} is not allowed; allowed are {allowed}")
+        return choices(text)
+
+    return read
+
+
+def line(text: str) -> str:
+    """
+    Read one line of printable characters.
+    """
+    if not text:
+        raise ValueError("is empty")
+    if not text.isprintable():
+        raise ValueError("holds a line end or another control character")
+    return text
+
+
+def name(text: str) -> str:
+    """
+    Read an account's name.
+    """
+    if not re.fullmatch(NAME, text):
+        raise ValueError(
+            f"{quote(text)} is no name; allowed are a-z, 0-9, `.`, `_` and `-`, "
+            "at most 64, the first a letter or digit"
+        )
+    return text
+
+
+def host(text: str) -> str:
+    """
+    Read a host name, also an international one, or an address without brackets.
+    """
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        _host_name(text)
+    return text
+
+
+def _host_name(text: str) -> None:
+    # Not repeated: `host: user:password@…` is a mistake that people make.
+    if not line(text) or re.search(r"[\s:/@\[\]]", text):
+        raise ValueError(
+            "must be a host name or an address alone; the port stands under `port`"
+        )
+    try:
+        fits = len(text.encode("idna")) <= LONGEST_NAME
+    except UnicodeError:
+        fits = False
+    if not fits:
+        raise ValueError("is no host name: a part of it is empty or too long")
+
+
+def between(low: int, high: int) -> Reader:
+    """
+    Return a reader of whole numbers from *low* to *high*.
+    """
+
+    def read(text: str) -> int:
+        number = scalars.whole(text)
+        if not low <= number <= high:
+            raise ValueError(f"{number} is out of range; allowed is {low} to {high}")
+        return number
+
+    return read
+
+
+def at_least(least: float) -> Reader:
+    """
+    Return a reader of durations, in seconds, of *least* or more.
+    """
+
+    def read(text: str) -> float:
+        seconds = scalars.duration(text)
+        if seconds < least:
+            raise ValueError(f"must be at least {scalars.spelled_duration(least)}")
+        return seconds
+
+    return read
+
+
+def octets(text: str) -> int:
+    """
+    Read a size, in octets, above none.
+    """
+    count = scalars.size(text)
+    if not count:
+        raise ValueError("must be more than 0B")
+    return count
+
+
+def delete_after(text: str) -> float | None:
+    """
+    Read seconds after archiving: None is never, 0.0 once verified.
+    """
+    if text in {"never", "verified"}:
+        return None if text == "never" else 0.0
+    try:
+        seconds = scalars.duration(text)
+    except ValueError:
+        raise ValueError(
+            f"{quote(text)} is not allowed; allowed are never, verified, "
+            "or a duration after archiving, such as 30d"
+        ) from None
+    if not seconds:
+        raise ValueError("write `verified` to remove a message once its copy is proved")
+    return seconds
+
+
+def cron(text: str) -> str:
+    """
+    Read a line of crontab(5) that is due at some time.
+    """
+    crontab.parse(line(text))
+    return text
+
+
+def timezone(text: str) -> str:
+    """
+    Read the name of a time zone in the IANA data base.
+    """
+    try:
+        zoneinfo.ZoneInfo(line(text))
+    except (KeyError, OSError, ValueError):
+        raise ValueError(
+            f"{quote(text)} is no time zone; allowed are UTC and names such as "
+            "Europe/Berlin"
+        ) from None
+    return text
+
+
+def absolute(text: str) -> str:
+    """
+    Read an absolute path.
+    """
+    if text.startswith("~"):
+        raise ValueError("`~` is not expanded here; write the whole path")
+    if not line(text).startswith("/"):
+        raise ValueError("must be an absolute path: one that begins with `/`")
+    return text
+
+
+def template(text: str) -> str:
+    """
+    Read an absolute path with words in braces.
+    """
+    return templates.shape(absolute(text))
+
+
+def path(text: str) -> Path:
+    """
+    Read an absolute path without such words.
+    """
+    return Path(absolute(text))
+
+
+def variable(text: str) -> str:
+    """
+    Read the name of an environment variable.
+    """
+    # Not repeated: the password itself is easily written here.
+    if not re.fullmatch(VARIABLE, text):
+        raise ValueError(
+            "must be the name of an environment variable: A-Z, a-z, 0-9 and `_`, "
+            "the first no digit"
+        )
+    return text
+
+
+def credential(text: str) -> str:
+    """
+    Read the name of a credential, with words in braces.
+    """
+    if "/" in line(text) or text.startswith("."):
+        raise ValueError("must be a name without `/` and without a leading dot")
+    return templates.shape(text)
+
+
+def password(text: str) -> str:
+    """
+    Read a password.
+    """
+    if not text:
+        raise ValueError("is empty")
+    if re.search("[\r\n\0]", text):
+        raise ValueError("holds a line end or a NUL, which no server can be given")
+    return text
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(written(item) for item in value) if isinstance(value, list) else ()
+
+
+def command(value: object) -> tuple[str, ...]:
+    """
+    Read an argv.
+    """
+    # Not repeated: arguments may hold secrets.
+    try:
+        words = _texts(value)
+    except ValueError:
+        words = ()
+    if not words or not words[0] or any("\0" in w for w in words):
+        raise ValueError(
+            "must be a list of words such as [pass, show, mail/alice]; no shell reads it"
+        )
+    return words
+
+
+def patterns(value: object) -> tuple[str, ...]:
+    """
+    Read a list of file names or patterns.
+    """
+    try:
+        found = tuple(line(pattern) for pattern in _texts(value))
+    except ValueError:
+        found = ()
+    if not found:
+        raise ValueError("must be a list of files such as [accounts.d/*.yaml]")
+    return found
+
+
+def listen(text: str) -> str:
+    """
+    Read `address:port`; an IPv6 address stands in brackets, port 0 means any.
+    """
+    place, _, port = text.rpartition(":")
+    bracketed = place.startswith("[") and place.endswith("]")
+    try:
+        host(place[1:-1] if bracketed else place)
+        fits = bracketed == (":" in place) and 0 <= scalars.whole(port) <= HIGHEST_PORT
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{quote(text)} is no address; allowed are such as 127.0.0.1:10995, "
+            "0.0.0.0:10995 and [::1]:10995"
+        )
+    return text
