@@ -77,16 +77,17 @@ def refused(path: Path, error: OSError) -> LedgerError:
     return LedgerError(path, error.strerror or str(error))
 
 
-def make_file(path: Path) -> None:
+def make_file(path: Path, locks: Path) -> None:
     """
-    Make the file at *path* and its folders where they are missing, durably.
+    Make the file at *path* and the folder *locks* where they are missing, durably.
     """
-    _check_root(path)
     try:
+        _check_root(path)
         make_folder(path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with suppress(FileExistsError):
             os.close(os.open(path, flags, FILE_MODE))
+        make_folder(locks)
         sync_folder(path.parent)
     except OSError as error:
         raise refused(path, error) from error
@@ -124,7 +125,7 @@ def _check_root(path: Path) -> None:
     # Who owns a folder could make root write wherever he likes.
     if os.geteuid() != 0:
         return
-    for folder in {*path.parents, *path.resolve().parents}:
+    for folder in {*path.parents, *Path(os.path.realpath(path)).parents}:
         with suppress(FileNotFoundError):
             owner = folder.lstat().st_uid
             if owner != 0:

@@ -29,9 +29,7 @@ from popfetchd.ledger import rows as table
 from popfetchd.ledger.database import (
     BUSY_SECONDS,
     make_file,
-    make_folder,
     open_database,
-    refused,
 )
 from popfetchd.ledger.lock import AccountLock
 from popfetchd.ledger.readers import Readers
@@ -77,11 +75,7 @@ class Ledger:
             raise
 
     def _open(self) -> sqlite3.Connection:
-        make_file(self.path)
-        try:
-            make_folder(self._locks)
-        except OSError as error:
-            raise refused(self._locks, error) from error
+        make_file(self.path, self._locks)
         try:
             with self.lock(OPENING).acquire(BUSY_SECONDS):
                 return open_database(self.path)

@@ -122,7 +122,7 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._try(job) for job in jobs]
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 -- the writer outlives whatever it is
             with suppress(sqlite3.Error):
                 self._connection.rollback()
             outcomes = [self._failed(job, error) for job in jobs]
@@ -134,8 +134,9 @@ class Writer:
         outcome: Done[object] | Failed[object]
         try:
             outcome = Done(job, job.work(self._connection))
-        except Exception as error:  # noqa: BLE001 -- whatever it is belongs to its caller
-            # Where SQLite has undone the whole transaction, this raises: all have failed.
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite has undone all of it (a full disk): all have failed
             self._connection.execute("ROLLBACK TO job")
             outcome = self._failed(job, error)
         self._connection.execute("RELEASE job")

@@ -1,0 +1,590 @@
+"""
+The ledger's rows: recorded, published, adopted, sighted, marked, removed, failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+from pathlib import Path
+
+import pytest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popfetchd.errors import LedgerError
+from popfetchd.ledger import Ledger
+from popfetchd.values import (
+    NEVER,
+    AccountName,
+    AccountState,
+    ArchiveFormat,
+    ContentDigest,
+    Copy,
+    Failure,
+    Fingerprint,
+    HeaderDigest,
+    Known,
+    Listed,
+    MessageNumber,
+    Octets,
+    Published,
+    Receipt,
+    Recorded,
+    RowId,
+    SessionId,
+    Spooled,
+    StoredForm,
+    UniqueId,
+    Verified,
+)
+
+
+NOW = 1_700_000_000.0
+ALICE = AccountName("alice")
+BOB = AccountName("bob")
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def clock():
+    """
+    The time, as a list of one.
+    """
+    return [NOW]
+
+
+@pytest.fixture
+def ledger(tmp_path, clock):
+    with Ledger(tmp_path / "ledger.db", now=lambda: clock[0]) as opened:
+        yield opened
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).digest()
+
+
+def verified(text, unique_id=None, octets=100, times=1, header=None):
+    """
+    A message whose content is *text*, listed as said, and proved.
+    """
+    number = next(NUMBERS)
+    uid = None if unique_id is None else UniqueId(unique_id)
+    size = None if octets is None else Octets(octets)
+    listed = Listed(SessionId("s"), MessageNumber(number), uid, size, times)
+    base = f"1700000000.L0123456789abN{number}R{number:032x}.mx"
+    copy = Copy(ArchiveFormat.MAILDIR, Path("/mail"), base, f"{base},S=90")
+    fingerprint = Fingerprint(
+        Octets(101),
+        Octets(90),
+        StoredForm.LF,
+        HeaderDigest(sha256(header or f"header of {text}")),
+        ContentDigest(sha256(text)),
+    )
+    return Verified(Spooled(listed, number, copy, fingerprint))
+
+
+def archived(ledger, *batch, account=ALICE):
+    """
+    Record and commit *batch*; return the rows, adopted or new, in order.
+    """
+    entries = ledger.record(account, batch)
+    ledger.commit([Published(e) for e in entries if isinstance(e, Recorded)])
+    return [entry.row for entry in entries]
+
+
+def known(ledger, account=ALICE):
+    """
+    What selection sees, by row.
+    """
+    return {row.row: row for row in ledger.known(account)}
+
+
+def flags(row):
+    return "".join(
+        letter for letter, on in zip("adm", row[4:], strict=True) if on
+    )  # accounted, doubtful, marked
+
+
+# -- numbers --------------------------------------------------------------------------
+
+
+def test_a_number_is_given_once(ledger):
+    """
+    Each reservation begins where the last one ended; none costs nothing.
+    """
+    assert [range(1, 4), range(0), range(4, 5)] == [
+        ledger.reserve(n) for n in (3, 0, 1)
+    ]
+    assert 4 == ledger.highest()
+
+
+def test_a_number_is_not_given_again_after_a_restart(tmp_path):
+    """
+    What was reserved is durable before it is given.
+    """
+    path = tmp_path / "ledger.db"
+    with Ledger(path, now=lambda: NOW) as ledger:
+        ledger.reserve(7)
+    with Ledger(path, now=lambda: NOW) as ledger:
+        assert (7, range(8, 9)) == (ledger.highest(), ledger.reserve(1))
+
+
+# -- record and commit ----------------------------------------------------------------
+
+
+def test_a_new_message_is_recorded_then_published(ledger, clock):
+    """
+    An open row until the commit; then a receipt, and the row that selection sees.
+    """
+    message = verified("a", "uid-a", octets=100)
+    (recorded,) = ledger.record(ALICE, [message])
+    copy, content = message.spooled.copy, message.spooled.fingerprint.content
+
+    assert Recorded(recorded.row, copy, content) == recorded
+    assert [recorded] == ledger.open_rows(ALICE)
+    assert ([], {copy.base}) == (ledger.known(ALICE), ledger.open_bases())
+    assert ([], 0) == (ledger.receipts([recorded.row]), ledger.archived_count(ALICE))
+
+    clock[0] += 5
+    (receipt,) = ledger.commit([Published(recorded)])
+    assert (
+        Receipt(
+            row=recorded.row,
+            unique_id=UniqueId("uid-a"),
+            octets=Octets(100),
+            header=message.spooled.fingerprint.header,
+            content=content,
+            archived_at=NOW + 5,
+        )
+        == receipt
+    )
+    assert [
+        Known(recorded.row, "uid-a", 100, NOW + 5, True, False, False)
+    ] == ledger.known(ALICE)
+    assert ([], frozenset()) == (ledger.open_rows(ALICE), ledger.open_bases())
+    assert ([receipt], 1) == (
+        ledger.receipts([recorded.row]),
+        ledger.archived_count(ALICE),
+    )
+
+
+def test_nothing_is_recorded_of_nothing(ledger):
+    """
+    Empty batches cost no commit.
+    """
+    assert [[], [], []] == [
+        ledger.record(ALICE, []),
+        ledger.commit([]),
+        ledger.receipts([]),
+    ]
+
+
+def test_accounts_do_not_share_messages(ledger):
+    """
+    The same message in two maildrops is two messages.
+    """
+    (alices,) = archived(ledger, verified("a", "u"))
+    ledger.sight(ALICE, [], [])
+    (bobs,) = archived(ledger, verified("a", "u"), account=BOB)
+
+    assert alices != bobs
+    assert ([alices], [bobs]) == (list(known(ledger)), list(known(ledger, BOB)))
+
+
+def test_a_batch_is_recorded_in_order_with_what_no_listing_told(ledger):
+    """
+    Also a message without unique-id and listed octets.
+    """
+    entries = ledger.record(ALICE, [verified(t, octets=None) for t in "abc"])
+    receipts = ledger.commit([Published(entry) for entry in reversed(entries)])
+
+    assert [e.row for e in entries] == sorted(e.row for e in entries)
+    assert [e.row for e in reversed(entries)] == [r.row for r in receipts]
+    assert {(None, None)} == {(r.unique_id, r.octets) for r in receipts}
+
+
+def test_a_unique_id_keeps_each_octet(ledger):
+    """
+    Whatever octets a server made of it.
+    """
+    strange = "".join(map(chr, range(256)))
+    archived(ledger, verified("a", strange))
+
+    assert [strange] == [row.unique_id for row in ledger.known(ALICE)]
+
+
+def test_a_commit_may_be_done_again(ledger, clock):
+    """
+    A row that is published stays as it is.
+    """
+    (recorded,) = ledger.record(ALICE, [verified("a", "u")])
+    first = ledger.commit([Published(recorded)])
+    clock[0] += 1
+
+    assert first == ledger.commit([Published(recorded)])
+
+
+def test_a_row_that_is_not_there_makes_no_receipt(ledger):
+    """
+    Nor does any other row of that batch (P1).
+    """
+    one, other = ledger.record(ALICE, [verified("a"), verified("b")])
+    ledger.void(other)
+
+    with pytest.raises(LedgerError, match=f"there is no open row {other.row}"):
+        ledger.commit([Published(one), Published(other)])
+    assert [one] == ledger.open_rows(ALICE)
+
+
+def test_only_an_open_row_is_void(ledger):
+    """
+    What was published is never forgotten.
+    """
+    (open_row,) = ledger.record(ALICE, [verified("a")])
+    ledger.commit([Published(open_row)])
+    ledger.void(open_row)
+
+    assert [open_row.row] == list(known(ledger))
+
+
+# -- adoption: which message is it ----------------------------------------------------
+
+
+def test_a_message_under_a_new_unique_id_is_the_same(ledger):
+    """
+    It vanished, another unique-id came, the content is equal: not archived again (P2).
+    """
+    (row,) = archived(ledger, verified("a", "old", octets=100))
+    ledger.sight(ALICE, [], [])
+    (receipt,) = ledger.record(ALICE, [verified("a", "new", octets=99)])
+
+    assert (row, "new", 99) == (receipt.row, receipt.unique_id, receipt.octets)
+    assert NOW == receipt.archived_at
+    assert "a" == flags(known(ledger)[row])
+
+
+def test_a_message_that_vanished_and_came_back_is_doubtful(ledger):
+    """
+    It bears the unique-id it bore before: adopted, and never again believed by it.
+    """
+    (row,) = archived(ledger, verified("a", "u"))
+    ledger.sight(ALICE, [], [])
+    archived(ledger, verified("a", "u"))
+
+    assert {row: "ad"} == {r: flags(k) for r, k in known(ledger).items()}
+
+
+def test_the_header_of_the_last_retrieval_counts(ledger):
+    """
+    A server that changed its line ends shows another header of the same content.
+    """
+    archived(ledger, verified("a", "u", header="with CRLF"))
+    ledger.sight(ALICE, [], [])
+    (receipt,) = ledger.record(ALICE, [verified("a", "v", header="with LF")])
+
+    assert sha256("with LF") == receipt.header
+
+
+def test_two_whole_copies_listed_at_once_are_two_messages(ledger):
+    """
+    In one batch, and in two of one visit.
+    """
+    both = archived(ledger, verified("a", "u", times=2), verified("a", "u", times=2))
+    third = archived(ledger, verified("a", "v"))
+
+    assert 3 == len({*both, *third})
+    assert ["ad", "ad", "a"] == [flags(known(ledger)[r]) for r in both + third]
+
+
+def test_copies_are_matched_one_to_one(ledger):
+    """
+    Two rows vanished, three copies came: two are adopted, one is new.
+    """
+    rows = archived(ledger, verified("a", "u1"), verified("a", "u2"))
+    ledger.sight(ALICE, [], [])
+    entries = ledger.record(ALICE, [verified("a", f"v{n}") for n in range(3)])
+
+    assert [Receipt, Receipt, Recorded] == [type(entry) for entry in entries]
+    assert rows == [entry.row for entry in entries[:2]]
+
+
+def test_of_equal_rows_the_one_with_the_unique_id_is_adopted(ledger):
+    """
+    Whichever was archived first.
+    """
+    rows = archived(ledger, verified("a", "u1"), verified("a", "u2"))
+    ledger.sight(ALICE, [], [])
+    entries = ledger.record(ALICE, [verified("a", "u2"), verified("a", "u1")])
+
+    assert rows[::-1] == [entry.row for entry in entries]
+
+
+def test_a_row_that_is_accounted_for_is_not_adopted(ledger):
+    """
+    The listing shows it: the other copy is another message.
+    """
+    (row,) = archived(ledger, verified("a", "u"))
+    ledger.sight(ALICE, [row], [])
+
+    assert isinstance(ledger.record(ALICE, [verified("a", "v")])[0], Recorded)
+
+
+def test_a_removed_message_that_comes_back_is_the_same(ledger, clock):
+    """
+    With the unique-id it had: the server lost its UPDATE. Archived when it was.
+    """
+    (row,) = archived(ledger, verified("a", "u"))
+    ledger.mark([row])
+    ledger.removed([row])
+    clock[0] += 9
+    (receipt,) = ledger.record(ALICE, [verified("a", "u")])
+
+    assert (row, NOW) == (receipt.row, receipt.archived_at)
+    assert "ad" == flags(known(ledger)[row])
+
+
+def test_a_copy_of_a_removed_message_is_another_message(ledger):
+    """
+    The server said +OK to its removal, and this one has another unique-id, or none.
+    """
+    rows = archived(ledger, verified("a", "u"), verified("b"))
+    ledger.mark(rows)
+    ledger.removed(rows)
+    entries = ledger.record(ALICE, [verified("a", "v"), verified("b")])
+
+    assert [Recorded, Recorded] == [type(entry) for entry in entries]
+
+
+def test_a_removal_that_no_one_confirmed_may_come_back_under_any_name(ledger):
+    """
+    Marked, then absent from the next listing: it may only have been renamed.
+    """
+    (row,) = archived(ledger, verified("a", "u"))
+    ledger.mark([row])
+    ledger.sight(ALICE, [], [])
+    (receipt,) = ledger.record(ALICE, [verified("a", "v")])
+
+    assert row == receipt.row
+    assert "a" == flags(known(ledger)[row])
+
+
+def test_a_unique_id_given_to_another_message_says_nothing(ledger):
+    """
+    Neither of the new one nor of the one that bore it before.
+    """
+    (first,) = archived(ledger, verified("a", "u"))
+    ledger.sight(ALICE, [], [])
+    (second,) = archived(ledger, verified("b", "u"))
+
+    assert {first: "d", second: "ad"} == {
+        row: flags(k) for row, k in known(ledger).items()
+    }
+
+
+def test_messages_without_a_unique_id_are_not_doubtful(ledger):
+    """
+    There is nothing to doubt; content alone decides.
+    """
+    rows = archived(ledger, verified("a"), verified("b"))
+    ledger.sight(ALICE, [], [])
+    again = archived(ledger, verified("b"), verified("a"))
+
+    assert rows[::-1] == again
+    assert {"a"} == {flags(k) for k in ledger.known(ALICE)}
+
+
+@given(
+    st.lists(st.sampled_from("abc"), max_size=6),
+    st.lists(st.lists(st.sampled_from("abc"), max_size=6), max_size=4),
+)
+def test_every_copy_is_archived_exactly_once(tmp_path_factory, first, later):
+    """
+    Whatever a server without lasting unique-ids lists, at each visit: as many rows
+    are accounted for as copies are listed, and none is archived beyond the most copies
+    that were ever listed at once (P2).
+    """
+    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    with Ledger(path, now=lambda: NOW) as ledger:
+        for listing in [first, *later]:
+            ledger.sight(ALICE, [], [])
+            archived(ledger, *(verified(t, str(next(NUMBERS))) for t in listing))
+            present = [k for k in ledger.known(ALICE) if k.accounted]
+            assert len(listing) == len(present)
+        most = sum(max(x.count(t) for x in [first, *later]) for t in "abc")
+        assert most == ledger.archived_count(ALICE)
+
+
+# -- sight ----------------------------------------------------------------------------
+
+
+def test_a_listing_shows_what_is_there_and_what_has_vanished(ledger):
+    """
+    Accounted for, vanished, and back again; the others' rows are not touched.
+    """
+    here, gone = archived(ledger, verified("a", "u"), verified("b", "v"))
+    (bobs,) = archived(ledger, verified("a", "u"), account=BOB)
+    ledger.sight(ALICE, [here], [])
+    assert {here: "a", gone: ""} == {r: flags(k) for r, k in known(ledger).items()}
+
+    ledger.sight(ALICE, {gone}, [])
+    assert {here: "", gone: "a"} == {r: flags(k) for r, k in known(ledger).items()}
+    assert "a" == flags(known(ledger, BOB)[bobs])
+
+
+def test_a_listing_decides_about_marks(ledger):
+    """
+    Marked and there: it was not removed. Marked and gone: it was.
+    """
+    here, gone = archived(ledger, verified("a", "u"), verified("b", "v"))
+    ledger.mark([here, gone])
+    ledger.sight(ALICE, [here], [])
+
+    assert {here: "a"} == {r: flags(k) for r, k in known(ledger).items()}
+    assert ([], 2) == (ledger.receipts([gone]), ledger.archived_count(ALICE))
+
+
+def test_a_unique_id_that_stands_twice_is_doubtful_from_then_on(ledger):
+    """
+    Also when it stands once again in later listings.
+    """
+    row, other = archived(ledger, verified("a", "u"), verified("b", "v"))
+    ledger.sight(ALICE, [row, other], [UniqueId("u")])
+    ledger.sight(ALICE, [row, other], [])
+
+    assert {row: "ad", other: "a"} == {r: flags(k) for r, k in known(ledger).items()}
+
+
+def test_a_listing_that_shows_nothing_new_is_not_written(ledger):
+    """
+    A visit that finds all as it was costs no commit.
+    """
+    row, gone = archived(ledger, verified("a", "u"), verified("b", "v"))
+    ledger.sight(ALICE, [row], [UniqueId("u")])
+    writes = []
+    ledger._writer.do = writes.append
+    ledger.sight(ALICE, [row], [UniqueId("u")])
+
+    assert [] == writes
+    assert gone in known(ledger)
+
+
+# -- removal --------------------------------------------------------------------------
+
+
+def test_marked_is_not_removed(ledger):
+    """
+    A mark can be taken back; only +OK to QUIT removes (RFC 1939 section 6).
+    """
+    rows = archived(ledger, verified("a", "u"), verified("b", "v"))
+    ledger.mark(rows)
+    ledger.unmark(rows[:1])
+    assert ["a", "am"] == [flags(known(ledger)[row]) for row in rows]
+
+    ledger.removed(rows[1:])
+    assert rows[:1] == list(known(ledger))
+    assert rows[:1] == [receipt.row for receipt in ledger.receipts(rows)]
+
+
+def test_nothing_is_marked_that_is_not_published(ledger):
+    """
+    No DELE goes out when one of the rows has no published copy (P1).
+    """
+    (row,) = archived(ledger, verified("a", "u"))
+    (open_row,) = ledger.record(ALICE, [verified("b", "v")])
+
+    with pytest.raises(LedgerError, match="2 rows, 1 of them published"):
+        ledger.mark([row, open_row.row])
+    assert "a" == flags(known(ledger)[row])
+
+
+def test_no_rows_cost_no_commit(ledger):
+    """
+    Of nothing, nothing is written; any collection of rows will do.
+    """
+    (row,) = archived(ledger, verified("a", "u"))
+    ledger.mark({0: row}.values())
+    ledger._writer.do = pytest.fail
+    for act in (ledger.mark, ledger.unmark, ledger.removed):
+        act({}.values())
+
+
+def test_receipts_are_of_published_rows_oldest_first(ledger):
+    """
+    Others, and rows that never were, have none.
+    """
+    rows = archived(ledger, verified("a"), verified("b"))
+    (open_row,) = ledger.record(ALICE, [verified("c")])
+
+    receipts = ledger.receipts([RowId(99), open_row.row, *reversed(rows)])
+    assert rows == [receipt.row for receipt in receipts]
+
+
+# -- failures -------------------------------------------------------------------------
+
+
+def test_failures_are_counted_by_message_and_forgiven(ledger, clock):
+    """
+    How often and when last; forgotten once it is retrieved.
+    """
+    u, v = UniqueId("u"), UniqueId("v")
+    ledger.fail(ALICE, [u, v])
+    clock[0] += 60
+    ledger.fail(ALICE, [v])
+    ledger.fail(BOB, [u])
+    assert {u: Failure(1, NOW), v: Failure(2, NOW + 60)} == ledger.failures(ALICE)
+
+    ledger.forgive(ALICE, [v, UniqueId("w")])
+    assert {u: Failure(1, NOW)} == ledger.failures(ALICE)
+    assert {u: Failure(1, NOW + 60)} == ledger.failures(BOB)
+
+
+def test_where_nothing_failed_nothing_is_written(ledger):
+    """
+    Forgiving is for each batch; most have nothing to be forgiven.
+    """
+    ledger._writer.do = pytest.fail
+    ledger.forgive(ALICE, [UniqueId("u")])
+    ledger.fail(ALICE, [])
+
+
+# -- accounts -------------------------------------------------------------------------
+
+
+def test_an_account_never_visited_has_the_defaults(ledger):
+    """
+    There is a state to show of every account.
+    """
+    assert (AccountState(), {}) == (ledger.state(ALICE), ledger.states())
+
+
+def test_an_account_s_state_survives_a_restart(tmp_path):
+    """
+    All of it, a visit that never comes included.
+    """
+    path = tmp_path / "ledger.db"
+    state = AccountState(
+        last_poll=NOW, next_poll=NEVER, reason="auth", error="é\x9b", archived=3
+    )
+    with Ledger(path, now=lambda: NOW) as ledger:
+        ledger.save_state(ALICE, AccountState())
+        ledger.save_state(ALICE, state)
+    with Ledger(path, now=lambda: NOW) as ledger:
+        assert (state, {ALICE: state}) == (ledger.state(ALICE), ledger.states())
+
+
+def test_a_state_of_another_version_is_read(ledger):
+    """
+    What it does not have takes the default, what we do not know is passed over.
+    """
+    ledger._writer.do(
+        lambda db: (
+            db.execute(
+                "INSERT INTO account_state VALUES ('alice', '{\"waiting\": 4, \"new\": 1}')"
+            ).rowcount
+        )
+    )
+
+    assert AccountState(waiting=4) == ledger.state(ALICE)
