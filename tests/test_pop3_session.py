@@ -11,7 +11,7 @@ import time
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from popfetchd.errors import (
     LocalProtocolError,
     NoMechanism,
     ProtocolViolation,
+    ServerRefusal,
+    StlsInjected,
     TimedOut,
 )
 from popfetchd.pop3 import auth, replies, session
 from popfetchd.pop3.protocol import State
 from popfetchd.pop3.session import PIPELINE_DEPTH, Body, Session, open_session
-from popfetchd.pop3.transport import Deadline, TlsContexts
+from popfetchd.pop3.transport import Deadline, TlsContexts, Transport
 from popfetchd.values import Mechanism, Secret, Server, TlsMode, TlsPolicy
 from tests.dialogs.script import PATIENCE, ScriptedServer, parse
 
@@ -360,6 +362,15 @@ def test_a_command_out_of_place() -> None:
         session.stat()
 
 
+@pytest.mark.parametrize("answer", ["+OK", "-ERR some were not removed"])
+def test_quit_closes(answer: str) -> None:
+    """After QUIT the connection is closed, whatever the server said."""
+    with logged_in(f"{LOGGED_IN}C: QUIT\nS: {answer}\n") as session:
+        with suppress(ServerRefusal):
+            session.quit()
+        assert (State.CLOSED, -1) == (session.state, session._transport._sock.fileno())
+
+
 def test_sessions_have_names_of_their_own() -> None:
     """No two sessions share an id, and a listing carries its session's."""
     script = "C: UIDL\nS: +OK\nS: .\nC: LIST\nS: +OK\nS: .\n"
@@ -472,6 +483,18 @@ def test_unasked_octets_under_tls(authority: trustme.CA, tmp_path: Path) -> None
         ):
             session.quit()
         assert State.BROKEN == session.state
+
+
+def test_octets_injected_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Octets behind the +OK to STLS count also when they come in a segment of their own."""
+    script = "S: +OK\nC: CAPA\nS: +OK\nS: STLS\nS: .\nC: STLS\nS: +OK\n"
+    unasked = iter([b"", b"", b"-ERR late"])
+    monkeypatch.setattr(Transport, "waiting", lambda self, step: next(unasked))
+    with ScriptedServer(parse("inline", script)) as server:
+        place = Server("127.0.0.1", server.port, TlsPolicy(TlsMode.STLS), PATIENCE)
+        with pytest.raises(StlsInjected, match="9 octets stood behind"):
+            open_session(place, TlsContexts(), Deadline(PATIENCE))
+    assert [] == server.problems
 
 
 def test_bulk(authority: trustme.CA, tmp_path: Path) -> None:
