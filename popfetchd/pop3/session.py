@@ -23,6 +23,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -456,21 +457,25 @@ class Session:
         """
         Send *command* for each of *numbers*, ahead where that is allowed.
 
-        Yields each reply; its body, if any, must be read before the next one.
+        Yields each reply; its body, if any, must be read before the next one. *numbers*
+        is asked when there is room only, so that it may end early.
         """
         depth = PIPELINE_DEPTH if self.capabilities.has("PIPELINING") else 1
-        waiting, sent = deque(numbers), deque[MessageNumber]()
-        while waiting or sent:
-            if waiting and len(sent) <= depth // 2:
-                room = min(depth - len(sent), len(waiting))
-                batch = [waiting.popleft() for _ in range(room)]
+        waiting, sent = iter(numbers), deque[MessageNumber]()
+        while True:
+            if len(sent) <= depth // 2:
+                batch = list(islice(waiting, depth - len(sent)))
                 self._send_ahead(command, batch, *more)
                 sent.extend(batch)
+            if not sent:
+                return
             yield sent.popleft(), _reply(self._event())
 
     def _send_ahead(
         self, command: Command, batch: list[MessageNumber], *more: bytes
     ) -> None:
+        if not batch:
+            return
         send = self._protocol.send
         with self._breaking():
             lines = b"".join(send(command, b"%d" % number, *more) for number in batch)
