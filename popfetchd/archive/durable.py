@@ -56,16 +56,21 @@ class Folder:
     fd: int
     path: Path
 
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
 
 @contextmanager
-def step(name: str, path: Path) -> Iterator[None]:
+def step(what: str, folder: Folder, name: str = "") -> Iterator[None]:
     """
-    Tell an OSError of what is done inside as a failure of step *name* at *path*.
+    Tell an OSError of what is done inside as a failure of *what*.
+
+    It was done to file *name* in *folder*, or to the folder itself.
     """
     try:
         yield
     except OSError as error:
-        raise ArchiveError.from_os(name, path, error) from error
+        raise ArchiveError.from_os(what, folder / name, error) from error
 
 
 class NewFile:
@@ -74,7 +79,6 @@ class NewFile:
     """
 
     def __init__(self, disk: Disk, folder: Folder, name: str) -> None:
-        self.path = folder.path / name
         self._disk = disk
         self._folder = folder
         self._name = name
@@ -82,7 +86,7 @@ class NewFile:
         self._over = False
         # O_RDWR: an exact spool file has to be read again (`to_crlf`).
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with step("create", self.path):
+        with step("create", folder, name):
             self._fd = disk.open(name, flags, FILE_MODE, folder.fd)
 
     def write(self, octets: bytes) -> None:
@@ -145,14 +149,15 @@ class NewFile:
         condemn(self._disk, self._folder, self._name)
 
     @contextmanager
-    def _or_condemned(self, name: str) -> Iterator[None]:
+    def _or_condemned(self, what: str) -> Iterator[None]:
         if self._over:
-            raise ArchiveError(name, self.path, "the file is closed")
+            raise ArchiveError(what, self._folder / self._name, "the file is closed")
         try:
-            yield
-        except OSError as error:
+            with step(what, self._folder, self._name):
+                yield
+        except ArchiveError:
             self.condemn()
-            raise ArchiveError.from_os(name, self.path, error) from error
+            raise
 
     def _put(self, octets: bytes, offset: int) -> None:
         rest = memoryview(octets)
@@ -188,7 +193,7 @@ def prove(disk: Disk, folder: Folder, name: str, content: ContentDigest) -> None
         raise
     if found != content:
         condemn(disk, folder, name)
-        raise NotProved("read back", folder.path / name, "other octets than written")
+        raise NotProved("read back", folder / name, "other octets than written")
 
 
 def sync_file(disk: Disk, folder: Folder, name: str) -> None:
@@ -199,11 +204,10 @@ def sync_file(disk: Disk, folder: Folder, name: str) -> None:
     page lost in between is still reported here (Linux since 4.16 keeps what nobody was
     told); and were it not, the octets read back would tell.
     """
-    path = folder.path / name
     with opened(disk, folder, name) as fd:
-        with step("fsync", path):
+        with step("fsync", folder, name):
             disk.fsync(fd)
-        with step("fadvise", path):
+        with step("fadvise", folder, name):
             disk.drop_pages(fd)
 
 
@@ -213,13 +217,12 @@ def sync_found(disk: Disk, folder: Folder, name: str) -> bool:
 
     False when it is not there (any more).
     """
-    path = folder.path / name
-    with step("open", path):
+    with step("open", folder, name):
         try:
             fd = disk.open(name, os.O_RDONLY | os.O_NOFOLLOW, 0, folder.fd)
         except FileNotFoundError:
             return False
-    with closing(disk, fd, path), step("fsync", path):
+    with closing(disk, fd, folder, name), step("fsync", folder, name):
         disk.fsync(fd)
     sync_folder(disk, folder)
     return True
@@ -229,7 +232,7 @@ def look(disk: Disk, folder: Folder, name: str) -> os.stat_result | None:
     """
     Return what is known of *name* in *folder*; None when it is not there.
     """
-    with step("look", folder.path / name):
+    with step("look", folder, name):
         try:
             return disk.lstat(name, folder.fd)
         except FileNotFoundError:
@@ -241,7 +244,7 @@ def digest(disk: Disk, folder: Folder, name: str) -> ContentDigest:
     Return the SHA-256 of file *name*, read through a descriptor of its own.
     """
     content = hashlib.sha256()
-    with opened(disk, folder, name) as fd, step("read back", folder.path / name):
+    with opened(disk, folder, name) as fd, step("read back", folder, name):
         for octets in read(disk, fd):
             content.update(octets)
     return ContentDigest(content.digest())
@@ -262,15 +265,14 @@ def opened(disk: Disk, folder: Folder, name: str) -> Iterator[int]:
     """
     Open file *name* for reading, never through a symbolic link; close it afterwards.
     """
-    path = folder.path / name
-    with step("open", path):
+    with step("open", folder, name):
         fd = disk.open(name, os.O_RDONLY | os.O_NOFOLLOW, 0, folder.fd)
-    with closing(disk, fd, path):
+    with closing(disk, fd, folder, name):
         yield fd
 
 
 @contextmanager
-def closing(disk: Disk, fd: int, path: Path) -> Iterator[None]:
+def closing(disk: Disk, fd: int, folder: Folder, name: str = "") -> Iterator[None]:
     """
     Close *fd* afterwards; what went wrong before counts for more than its close.
     """
@@ -279,7 +281,7 @@ def closing(disk: Disk, fd: int, path: Path) -> Iterator[None]:
     except BaseException:
         let_go(disk, fd)
         raise
-    with step("close", path):
+    with step("close", folder, name):
         disk.close(fd)
 
 
@@ -302,10 +304,10 @@ def publish(disk: Disk, source: Folder, name: str, target: Folder, to: str) -> N
         disk.link(name, source.fd, to, target.fd)
     except OSError as error:
         if error.errno in NO_LINKS_HERE:
-            with step("rename", target.path / to):
+            with step("rename", target, to):
                 disk.rename(name, source.fd, to, target.fd)
         elif not _is_same_file(disk, source, name, target, to):
-            raise ArchiveError.from_os("link", target.path / to, error) from error
+            raise ArchiveError.from_os("link", target / to, error) from error
 
 
 def _is_same_file(
@@ -321,5 +323,5 @@ def sync_folder(disk: Disk, folder: Folder) -> None:
     """
     Make the names in *folder* last.
     """
-    with step("fsync", folder.path):
+    with step("fsync", folder):
         disk.fsync(folder.fd)

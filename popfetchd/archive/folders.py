@@ -24,6 +24,7 @@ from pathlib import Path
 
 from popfetchd.archive.disk import Disk
 from popfetchd.archive.durable import (
+    CLOSED,
     Folder,
     closing,
     let_go,
@@ -46,6 +47,10 @@ ROOT = 0
 """The uid of root."""
 
 
+NOWHERE = Folder(CLOSED, Path())
+"""Where the walk begins: the root is in no folder."""
+
+
 def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
     """
     Open the folder at absolute *path*, making what is missing, and the one above it.
@@ -55,7 +60,7 @@ def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
     if not path.is_absolute():
         raise UnsafeArchive(path, "is not an absolute path", "write the whole path")
     with ExitStack() as passed:
-        with step("open", Path("/")):
+        with step("open", NOWHERE, "/"):
             here = above = Folder(disk.open("/", PASSING), Path("/"))
         passed.callback(let_go, disk, here.fd)
         found = True
@@ -91,16 +96,16 @@ def sync_above(disk: Disk, above: Folder, folder: Folder) -> None:
     """
     Make *folder*'s name in *above* last, if it may be we who made it.
     """
-    with step("stat", folder.path):
+    with step("stat", folder):
         mounted = disk.fstat(above.fd).st_dev != disk.fstat(folder.fd).st_dev
     if mounted:
         return
-    with step("open", above.path):
+    with step("open", above):
         try:
             fd = disk.open(".", READING, 0, above.fd)
         except PermissionError:
             return  # where we may not read we have made nothing
-    with closing(disk, fd, above.path):
+    with closing(disk, fd, above):
         sync_folder(disk, Folder(fd, above.path))
 
 
@@ -114,13 +119,13 @@ def sync_names(disk: Disk, folder: Folder) -> None:
 
 def _again(disk: Disk, folder: Folder) -> Folder:
     # A second descriptor, to keep: those of the walk are closed behind us.
-    with step("open", folder.path):
+    with step("open", folder):
         return Folder(disk.open(".", PASSING, 0, folder.fd), folder.path)
 
 
 def _enter(disk: Disk, folder: Folder, name: str, flags: int) -> Folder | None:
     # None: there is nothing of that name.
-    path = folder.path / name
+    path = folder / name
     if disk.geteuid() == ROOT:
         flags |= os.O_NOFOLLOW
     try:
@@ -138,18 +143,17 @@ def _enter(disk: Disk, folder: Folder, name: str, flags: int) -> Folder | None:
 
 
 def _make(disk: Disk, folder: Folder, name: str, flags: int) -> Folder:
-    path = folder.path / name
-    with step("mkdir", path), suppress(FileExistsError):  # another was quicker
+    with step("mkdir", folder, name), suppress(FileExistsError):  # another was quicker
         disk.mkdir(name, FOLDER_MODE, folder.fd)
     sync_names(disk, folder)
     made = _enter(disk, folder, name, flags)
     if made is None:
-        raise ArchiveError("mkdir", path, "it was removed again")
+        raise ArchiveError("mkdir", folder / name, "it was removed again")
     return made
 
 
 def _refused(disk: Disk, folder: Folder, name: str, error: OSError) -> ArchiveError:
-    path = folder.path / name
+    path = folder / name
     if error.errno in {errno.ELOOP, errno.ENOTDIR} and _is_link(disk, folder, name):
         return UnsafeArchive(
             path,
@@ -166,7 +170,7 @@ def _is_link(disk: Disk, folder: Folder, name: str) -> bool:
 
 
 def _check_owner(disk: Disk, folder: Folder) -> None:
-    with step("stat", folder.path):
+    with step("stat", folder):
         owner = disk.fstat(folder.fd).st_uid
     if disk.geteuid() == ROOT and owner != ROOT:
         raise UnsafeArchive(

@@ -61,12 +61,13 @@ class ToLf:
         octets = self.held + chunk
         held = octets[-1:] if octets.endswith(b"\r") else b""
         body = octets[: len(octets) - len(held)]
-        pairs = body.count(b"\r\n")
-        if not pairs == body.count(b"\n") == body.count(b"\r"):
+        lines = body.replace(b"\r", b"")  # ten times as fast as to replace CRLF by LF
+        crs, lfs = len(body) - len(lines), body.count(b"\n")
+        if not crs == lfs == body.count(b"\r\n"):
             return None
-        self.lines += pairs
+        self.lines += lfs
         self.held = held
-        return body.replace(b"\r\n", b"\n")
+        return lines
 
 
 def restored(chunks: Iterable[bytes], form: StoredForm) -> Iterator[bytes]:

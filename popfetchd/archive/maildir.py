@@ -134,8 +134,10 @@ class Maildir:
             stack.callback(let_go, self._disk, folder.fd)
 
     def _check_devices(self, folders: Iterable[Folder]) -> None:
-        with step("stat", self.directory):
-            devices = {self._disk.fstat(folder.fd).st_dev for folder in folders}
+        devices = set()
+        for folder in folders:
+            with step("stat", folder):
+                devices.add(self._disk.fstat(folder.fd).st_dev)
         if len(devices) > 1:
             raise UnsafeArchive(
                 self.directory,
@@ -204,7 +206,7 @@ class Maildir:
 
     def _unlink_spool(self, base: str) -> None:
         tmp = self._at.tmp
-        with step("unlink", tmp.path / base), suppress(FileNotFoundError):
+        with step("unlink", tmp, base), suppress(FileNotFoundError):
             self._disk.unlink(base, tmp.fd)
 
     def _anchor(self) -> None:
@@ -300,5 +302,5 @@ class Maildir:
         return max((int(name.group(1)) for name in found if name), default=0)
 
     def _names(self, folder: Folder) -> list[str]:
-        with step("list", folder.path):
+        with step("list", folder):
             return self._disk.listdir(folder.fd)
