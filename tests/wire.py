@@ -119,12 +119,12 @@ class Installation:
 
     # -- what the operator types ------------------------------------------------------
 
-    def fetch(self, *options: str) -> Fetched:
+    def fetch(self, *options: str, json: bool = True) -> Fetched:
         """
-        Run `fetch --json`, or with other *options*, to its end.
+        Run `fetch` to its end.
         """
         done = subprocess.run(
-            self.command("fetch", *(options or ("--json",))),
+            self.command("fetch", *options, *(["--json"] if json else [])),
             capture_output=True,
             text=True,
             timeout=PATIENCE,

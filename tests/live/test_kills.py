@@ -70,6 +70,12 @@ class Case:
         process.communicate()
         return "ended before" if process.returncode == 0 else self._hit()
 
+    def all_published(self) -> bool:
+        """
+        Tell whether every message is in new/, so that removal is next.
+        """
+        return len(self.site.files("new")) == len(self.sent)
+
     def _hit(self) -> str:
         if not self.site.maildir().exists():
             return "before the archive"
@@ -78,7 +84,11 @@ class Case:
             return "amid removal"
         if ("recorded", 0) in states:
             return "with open rows"
-        return "with spool files" if self.site.files("tmp") else "between"
+        if self.site.files("tmp"):
+            return "with spool files"
+        if ("removed", 0) in states:
+            return "after removal"
+        return "between two steps"
 
     def mend(self) -> None:
         """
@@ -184,6 +194,18 @@ def test_one_run_mends_three_kills_in_a_row(dovecot, tmp_path, span, capsys):
             hits[case.kill(part * span * chance.random())] += 1
         case.mend()
     tell(capsys, "one run after each three", hits)
+
+
+def test_one_run_mends_a_kill_amid_removal(dovecot, tmp_path, capsys):
+    """
+    Marked is not removed: whatever became of a DELE or the QUIT, the next listing decides.
+    """
+    hits: Counter[str] = Counter()
+    for number, instant in enumerate(instants(max(2, KILLS // 4), 0.2, seed=4)):
+        case = new_case(dovecot, tmp_path / str(number), LETTERS[:200])
+        hits[case.kill(instant, begun=case.all_published)] += 1
+        case.mend()
+    tell(capsys, "amid removal, one run after each", hits)
 
 
 def test_one_run_mends_a_kill_while_the_ledger_is_made(dovecot, tmp_path, capsys):
