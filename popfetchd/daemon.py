@@ -49,13 +49,12 @@ from popfetchd.pool import Pool
 from popfetchd.pop3.session import Session, open_session
 from popfetchd.pop3.transport import Deadline, TlsContexts
 from popfetchd.report import Reporter, after
-from popfetchd.schedule import Scheduler, earliest
+from popfetchd.schedule import Scheduler, earliest, interval
 from popfetchd.values import (
     NEVER,
     Account,
     AccountName,
     AccountState,
-    Cron,
     Destination,
     PollReport,
     Server,
@@ -67,6 +66,10 @@ from popfetchd.web import Site, parse_listen
 GRACE = 10.0
 """Seconds that running visits have to end when the service is told to stop; systemd
 gives 90. What has not ended then is abandoned, and goes on at the next start."""
+
+
+LOOK_UP = 0.5
+"""Seconds between two looks whether to stop, for who waits for an account."""
 
 
 class Visits:
@@ -104,6 +107,7 @@ class Visits:
 
         *next_poll* says when the next visit is planned, from what is then remembered.
         """
+        before = self.metrics.states().get(account.name, AccountState())
         try:
             before = self.ledger.state(account.name)
             report = self._visit(account, stop, patience, watch)
@@ -112,8 +116,7 @@ class Visits:
                 state = replace(state, next_poll=next_poll(state))
             self.ledger.save_state(account.name, state)
         except LedgerError as error:  # nothing can be remembered; it can still be told
-            before = state = AccountState()
-            report = PollReport(account.name, self.now(), self.now(), error)
+            report = self._told(account, error)
             state = after(before, report)
         self.metrics.account_changed(account.name, state)
         self.reporter.visit_ended(before, report)
@@ -126,11 +129,19 @@ class Visits:
         patience: float,
         watch: Watch | None,
     ) -> PollReport:
-        try:
-            return poll(account, self.means, stop=stop, patience=patience, watch=watch)
-        except AccountLocked as locked:
-            now = self.now()
-            return PollReport(account.name, now, now, locked)
+        waiting = Deadline(patience)
+        while True:
+            wait = max(0.0, min(LOOK_UP, waiting.remaining()))
+            try:
+                return poll(account, self.means, stop=stop, patience=wait, watch=watch)
+            except AccountLocked as locked:
+                if stop.is_set() or waiting.remaining() <= 0:
+                    return self._told(account, locked)
+
+    def _told(self, account: Account, failure: PopfetchdError) -> PollReport:
+        # The report of a visit that did not take place.
+        now = self.now()
+        return PollReport(account.name, now, now, failure)
 
     @contextmanager
     def session(self, account: Account) -> Iterator[Session]:
@@ -195,7 +206,11 @@ class Service:
         self._scheduler = Scheduler(self._due)
         self.metrics.count_sessions(lambda: self._pool.active)
         site = Site(self.metrics.page, self.healthy, self.healthy, self.metrics.states)
-        self._web = serve(loaded.configuration.http.listen, site, path)
+        try:
+            self._web = serve(loaded.configuration.http.listen, site, path)
+        except ConfigurationError:
+            self.ledger.close()
+            raise
         self._take(loaded)
 
     # -- life -------------------------------------------------------------------------
@@ -324,7 +339,7 @@ class Service:
         self._scheduler.set_accounts(
             {name: account.schedule for name, account in accounts.items()},
             {
-                name: earliest(state, interval(accounts[name]))
+                name: _earliest(state, accounts[name])
                 for name, state in states.items()
                 if name in accounts
             },
@@ -343,7 +358,7 @@ class Service:
                         states.get(name, AccountState()),
                         next_poll=self._next_poll(name),
                     ),
-                    interval(account),
+                    interval(account.schedule, time.time()),
                 )
                 for name, account in accounts.items()
             }
@@ -369,7 +384,7 @@ class Service:
         self.reporter.visit_started(account.name, time.time() - planned)
 
         def next_poll(state: AccountState) -> float:
-            self._scheduler.hold(account.name, earliest(state, interval(account)))
+            self._scheduler.hold(account.name, _earliest(state, account))
             return self._next_poll(account.name)
 
         self._visits.make(account, stop=self._stop, next_poll=next_poll)
@@ -387,6 +402,10 @@ class Service:
         return self._scheduler.alive()
 
 
+def _earliest(state: AccountState, account: Account) -> float:
+    return earliest(state, interval(account.schedule, state.last_poll))
+
+
 def serve(listen: str, site: Site, path: Path) -> WebServer:
     """
     Bind the address that `http.listen` names in the configuration at *path*.
@@ -397,16 +416,6 @@ def serve(listen: str, site: Site, path: Path) -> WebServer:
     except OSError as error:
         problem = f"http.listen: {listen}: {error.strerror or error}"
         raise ConfigurationError([Mistake(str(path), 0, 0, problem)]) from error
-
-
-def interval(account: Account) -> float:
-    """
-    Return the seconds between two visits; for `cron:` those between the next two.
-    """
-    schedule = account.schedule
-    if isinstance(schedule, Cron):
-        return 0.0
-    return schedule.seconds
 
 
 def set_up_logs(configuration: Configuration, environ: Mapping[str, str]) -> None:

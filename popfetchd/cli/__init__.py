@@ -6,19 +6,23 @@ Rules of this package:
 - One file a verb (`fetch.py`), with one function `run(arguments) -> int`. It is thin.
 - A verb's file is imported when it is typed, so that `--version` and `healthcheck`
   pay for nothing else.
-- What a verb raises is told once, here: one line, a hint, and the exit code.
+- What a verb raises is told once, here: one line, a hint, and the exit code. Of a fault
+  of ours there is a traceback too, as safe to read as the logs are.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 
-from popfetchd.cli.exits import OF_REASON, Exit
+from popfetchd.cli.exits import OF_REASON, Exit, tell
 from popfetchd.cli.parser import build_parser
-from popfetchd.errors import ConfigurationError, PopfetchdError
+from popfetchd.errors import PopfetchdError, Unexpected
 
 
 __all__ = ["build_parser", "main"]
@@ -32,24 +36,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the command line *argv* (default: the process's) and return the exit code.
     """
     arguments = build_parser().parse_args(argv)
-    module = MODULES.get(arguments.verb, arguments.verb)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A subject may hold what this terminal's character set does not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        verb = import_module(f"popfetchd.cli.{module}")
-        return int(verb.run(arguments))
+        return _run(arguments)
     except PopfetchdError as error:
         tell(error)
         return OF_REASON[error.reason]
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; so do we, quietly
+        _write_no_more()
         return Exit.OK
+    except Exception as error:  # noqa: BLE001 -- a fault of ours has its exit code too
+        sys.excepthook(type(error), error, error.__traceback__)
+        tell(Unexpected(type(error).__name__, arguments.verb))
+        return Exit.INTERNAL
 
 
-def tell(error: PopfetchdError) -> None:
-    """
-    Print *error* and its hint on stderr.
-    """
-    prefix = "" if isinstance(error, ConfigurationError) else "popfetchd: "
-    print(f"{prefix}{error}", file=sys.stderr)
-    print(f"  hint: {error.hint}", file=sys.stderr)
+def _run(arguments: Namespace) -> int:
+    module = MODULES.get(arguments.verb, arguments.verb)
+    code = int(import_module(f"popfetchd.cli.{module}").run(arguments))
+    sys.stdout.flush()  # here, where a broken pipe is caught
+    return code
+
+
+def _write_no_more() -> None:
+    # Whoever read our output has gone; what is still in the buffer must not complain.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

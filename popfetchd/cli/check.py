@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 
 from argparse import Namespace
@@ -28,31 +27,31 @@ def run(arguments: Namespace) -> int:
     """
     Check each account; one that fails does not keep the others from being checked.
     """
+    results = []
     with opened(arguments, arguments.accounts) as found:
-        results = [_check(found, account) for account in found.accounts]
+        for account in found.accounts:
+            results.append((account, _check(found, account)))
+            if not arguments.json:
+                _tell(*results[-1])
     if arguments.json:
         show_json([_as_json(*result) for result in results])
-    else:
-        for result in results:
-            _tell(*result)
     return exits.of_all(
         OF_REASON[seen.reason] if isinstance(seen, PopfetchdError) else Exit.OK
         for _, seen in results
     )
 
 
-def _check(found: Opened, account: Account) -> tuple[Account, Checked | PopfetchdError]:
+def _check(found: Opened, account: Account) -> Checked | PopfetchdError:
     try:
         with found.visits.session(account) as session:
-            return account, check(session)
+            return check(session)
     except PopfetchdError as error:
-        return account, error
+        return error
 
 
 def _tell(account: Account, seen: Checked | PopfetchdError) -> None:
     if isinstance(seen, PopfetchdError):
-        print(f"{account.name}: {seen.reason}: {seen}", file=sys.stderr)
-        print(f"  hint: {seen.hint}", file=sys.stderr)
+        exits.tell(seen, account.name)
         return
     print(f"{account.name}: ok")
     for name, value in _lines(account, seen):

@@ -12,6 +12,7 @@ from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import loaded
 from popfetchd.cli.tables import show_json
 from popfetchd.config import find, show
+from popfetchd.config.load import Loaded
 
 
 def run(arguments: Namespace) -> int:
@@ -26,5 +27,11 @@ def run(arguments: Namespace) -> int:
         print(show.shown(result.configuration), end="")
     else:
         path = find.find(arguments.config, os.environ)
-        print(f"{path}: {len(result.configuration.accounts)} accounts, no mistakes")
+        print(
+            f"{path}: accounts: {len(result.configuration.accounts)}, {_found(result)}"
+        )
     return Exit.CONFIGURATION if result.held_back else Exit.OK
+
+
+def _found(result: Loaded) -> str:
+    return "and more in files with mistakes" if result.held_back else "no mistakes"

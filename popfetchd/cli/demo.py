@@ -62,12 +62,22 @@ def run(arguments: Namespace) -> int:
     with _directory(arguments.directory) as directory, _maildrop(directory) as path:
         service = Service(path, os.environ)
         _tell(service.url, directory)
-        if arguments.seconds is not None:
-            stop = threading.Timer(arguments.seconds, service.wish, [Wish.STOP])
-            stop.daemon = True
-            stop.start()
-        service.run()
+        with _ending(service, arguments.seconds):
+            service.run()
         return _summary(service, directory)
+
+
+@contextmanager
+def _ending(service: Service, seconds: float | None) -> Iterator[None]:
+    # Ends *service* after *seconds*, if it has not ended by then.
+    timer = threading.Timer(seconds or 0.0, service.wish, [Wish.STOP])
+    timer.daemon = True
+    if seconds is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

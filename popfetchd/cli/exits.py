@@ -1,5 +1,5 @@
 """
-How the process ends: sysexits(3), by the reason of what failed.
+How a failure is told, and how the process ends: sysexits(3), by the reason.
 
 Rules of this file:
 
@@ -9,10 +9,12 @@ Rules of this file:
 
 from __future__ import annotations
 
+import sys
+
 from collections.abc import Iterable
 from enum import IntEnum
 
-from popfetchd.errors import Reason
+from popfetchd.errors import ConfigurationError, PopfetchdError, Reason
 from popfetchd.values import PollReport
 
 
@@ -67,6 +69,17 @@ WORST_FIRST = (
     Exit.TRY_AGAIN,
     Exit.OK,
 )
+
+
+def tell(error: PopfetchdError, account: str = "") -> None:
+    """
+    Print *error*, of *account* if there is one, and its hint on stderr.
+    """
+    who = f"{account}: {error.reason}: " if account else "popfetchd: "
+    if isinstance(error, ConfigurationError) and not account:
+        who = ""  # each line begins with the file, so that an editor finds the place
+    print(f"{who}{error}", file=sys.stderr)
+    print(f"  hint: {error.hint}", file=sys.stderr)
 
 
 def of_report(report: PollReport) -> Exit:

@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from popfetchd.cli import exits
 from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import Opened, opened
 from popfetchd.cli.tables import octets, show_json, show_table
+from popfetchd.errors import PopfetchdError
 from popfetchd.look import Preview, preview
 from popfetchd.poll import Watch
 from popfetchd.pool import Pool
@@ -93,6 +95,9 @@ def _visit(
     return visit
 
 
+ENDING = b"popfetchd: ending, with what there is; once more ends it at once\n"
+
+
 @contextmanager
 def _interrupted() -> Iterator[threading.Event]:
     stop = threading.Event()
@@ -102,6 +107,7 @@ def _interrupted() -> Iterator[threading.Event]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)  # at once: safe at any instant (P1)
         stop.set()
+        os.write(2, ENDING)  # what print may not do here
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, handle) for number in numbers}
@@ -153,30 +159,35 @@ def _as_json(report: PollReport) -> dict[str, object]:
 
 
 def _preview(found: Opened, as_json: bool) -> int:
-    shown: list[tuple[Account, Preview]] = []
+    rows, codes = [], [Exit.OK]
     for account in found.accounts:
-        with found.visits.session(account) as session:
-            ledger, now = found.visits.ledger, time.time()
-            shown.append((account, preview(session, account, ledger, now)))
-    rows = [_preview_row(account, seen) for account, seen in shown]
+        try:
+            with found.visits.session(account) as session:
+                ledger, now = found.visits.ledger, time.time()
+                seen = preview(session, account, ledger, now)
+        except PopfetchdError as error:  # the others are looked at all the same
+            exits.tell(error, account.name)
+            codes.append(exits.OF_REASON[error.reason])
+        else:
+            rows.append(_preview_row(account, seen))
     if as_json:
         show_json([dict(zip(PREVIEW_COLUMNS, row, strict=True)) for row in rows])
     else:
-        show_table(PREVIEW_COLUMNS, rows)
-    return Exit.OK
+        show_table(PREVIEW_COLUMNS, [tuple(map(str, row)) for row in rows])
+    return exits.of_all(codes)
 
 
 PREVIEW_COLUMNS = ("account", "messages", "would_archive", "octets", "would_remove")
 
 
-def _preview_row(account: Account, seen: Preview) -> tuple[str, ...]:
+def _preview_row(account: Account, seen: Preview) -> tuple[str | int, ...]:
     wanted = seen.selection.wanted
     return (
         account.name,
-        str(seen.drop.messages),
-        str(len(wanted)),
-        str(sum(message.octets or 0 for message in wanted)),
-        str(len(seen.selection.removable)),
+        seen.drop.messages,
+        len(wanted),
+        sum(message.octets or 0 for message in wanted),
+        len(seen.selection.removable),
     )
 
 

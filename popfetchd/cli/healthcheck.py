@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from popfetchd.config.find import find
+from popfetchd.errors import quote
 
 
 LISTEN = re.compile(
@@ -35,16 +36,22 @@ def run(arguments: Namespace) -> int:
     Return 0 if the service says that it is well, 1 otherwise.
     """
     url = urlsplit(arguments.url or f"http://{_address(arguments.config)}/healthz")
-    connection = http.client.HTTPConnection(url.netloc, timeout=SECONDS)
     try:
+        connection = http.client.HTTPConnection(url.netloc, timeout=SECONDS)
         connection.request("GET", url.path or "/healthz")
         response = connection.getresponse()
         told = response.read(200).decode("ascii", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        print(f"popfetchd: {url.netloc}: {error}", file=sys.stderr)
+        print(f"popfetchd: {url.netloc}: {_quoted(error)}", file=sys.stderr)
+        print("  hint: is the service running, and listening there?", file=sys.stderr)
         return 1
-    print(told)
+    print(_quoted(told))
     return 0 if response.status == http.client.OK else 1
+
+
+def _quoted(told: object) -> str:
+    # `--url` may lead anywhere: nothing there writes to the terminal (P4).
+    return quote(str(told))[1:-1]
 
 
 def _address(config: Path | None) -> str:

@@ -11,7 +11,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from popfetchd import logs
 from popfetchd.cli.exits import Exit
@@ -23,6 +23,10 @@ from popfetchd.ledger import Ledger
 from popfetchd.metrics import Metrics
 from popfetchd.report import Reporter
 from popfetchd.values import Account
+
+
+MOST_NAMES = 20
+"""Accounts that are named to someone who mistyped one; `status` names them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,17 @@ class Opened:
 
 def loaded(arguments: Namespace) -> load.Loaded:
     """
-    Load the configuration that *arguments* name; tell what is held back on stderr.
+    Load the configuration that *arguments* name; tell what is held back, and what is
+    seldom meant, on stderr.
     """
     path = find.find(arguments.config, os.environ)
     result = load.load(path, os.environ)
-    for mistake in (*result.held_back, *result.doubts):
+    for mistake in result.held_back:
         print(mistake, file=sys.stderr)
+    if result.held_back:
+        print("  hint: these files' accounts are held back", file=sys.stderr)
+    for doubt in result.doubts:  # as compilers do, so that editors can tell
+        print(replace(doubt, text=f"warning: {doubt.text}"), file=sys.stderr)
     return result
 
 
@@ -76,9 +85,13 @@ def chosen(accounts: Sequence[Account], names: Sequence[str]) -> tuple[Account, 
     by_name = {str(account.name): account for account in accounts}
     unknown = [name for name in names if name not in by_name]
     if unknown:
-        known = ", ".join(by_name) or "none"
-        print(
-            f"popfetchd: no account {unknown[0]!r}; there are: {known}", file=sys.stderr
-        )
+        print(f"popfetchd: no account {unknown[0]!r}", file=sys.stderr)
+        print(f"  hint: there are: {_few(list(by_name))}", file=sys.stderr)
         raise SystemExit(Exit.USAGE)
-    return tuple(by_name[name] for name in names) if names else tuple(accounts)
+    return tuple(by_name[name] for name in dict.fromkeys(names or by_name))
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    rest = [f"and {more} more"] if more > 0 else []
+    return ", ".join([*names[:MOST_NAMES], *rest]) or "none"

@@ -46,7 +46,7 @@ def _row(account: Account, state: AccountState) -> tuple[str, ...]:
         _condition(state),
         moment(state.last_poll),
         moment(state.last_success),
-        moment(state.next_poll),
+        moment(state.next_poll, "not planned"),
         str(state.archived),
         str(state.waiting),
         str(state.quarantined),

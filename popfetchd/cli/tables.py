@@ -17,18 +17,28 @@ import time
 
 from collections.abc import Iterable, Sequence
 
-from popfetchd.logs import clean
+from popfetchd.logs import clean, shorten
+
+
+WIDEST = 100
+"""Characters of a cell that has others behind it: one subject must not push all else
+out of sight. `--json` has the whole."""
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """
     Print *rows* under *columns*, cleaned.
     """
-    cleaned = [[clean(cell) for cell in row] for row in rows]
+    cleaned = [[*map(_narrow, row[:-1]), shorten(clean(row[-1]))] for row in rows]
     if sys.stdout.isatty():
         _draw(columns, cleaned)
     else:
         _pad([[column.upper() for column in columns], *cleaned])
+
+
+def _narrow(cell: str) -> str:
+    cleaned = clean(cell)
+    return cleaned if len(cleaned) <= WIDEST else cleaned[: WIDEST - 1] + "…"
 
 
 def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -67,12 +77,12 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def moment(seconds: float) -> str:
+def moment(seconds: float, none: str = "never") -> str:
     """
-    Return a time since 1970 as local date and time; "never" for 0.
+    Return a time since 1970 as local date and time; *none* for 0.
     """
     if not seconds:
-        return "never"
+        return none
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
