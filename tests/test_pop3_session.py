@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
+from itertools import chain, count, takewhile
 from pathlib import Path
 
 import pytest
@@ -124,8 +124,9 @@ def test_the_longest_password() -> None:
     password = "ü b" + "x" * 244
     script = f"C: USER mary\nS: +OK\nC: PASS \\xc3\\xbc b{'x' * 244}\nS: +OK\n"
     with opened(f"{GREETED}{script}C: CAPA\nS: -ERR\n") as session:
+        assert session.mechanism is None
         session.login("mary", Secret(password), Mechanism.AUTO)
-        assert State.TRANSACTION == session.state
+        assert (State.TRANSACTION, Mechanism.USER) == (session.state, session.mechanism)
 
 
 def test_a_long_initial_response_waits() -> None:
@@ -198,6 +199,18 @@ def test_nothing_to_do() -> None:
     """Without numbers nothing is sent."""
     with logged_in(PIPELINING) as session:
         assert [] == [*session.retrieve([]), *session.delete([]), *session.top([])]
+
+
+def test_numbers_are_taken_as_there_is_room() -> None:
+    """Who gives the numbers may stop giving: only those taken are asked for."""
+    asked, half = PIPELINE_DEPTH, PIPELINE_DEPTH // 2
+    script = sent("DELE", *range(1, asked + 1)) + "S: +OK\n" * asked
+    going = True
+    numbers = takewhile(lambda _: going, count(1))
+    with logged_in(PIPELINING + script) as session:
+        for number, _ in session.delete(numbers):
+            going = number < half
+        assert (asked, State.TRANSACTION) == (number, session.state)
 
 
 def test_what_was_retrieved() -> None:
