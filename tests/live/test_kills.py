@@ -201,7 +201,7 @@ def test_one_run_mends_a_kill_amid_removal(dovecot, tmp_path, capsys):
     Marked is not removed: whatever became of a DELE or the QUIT, the next listing decides.
     """
     hits: Counter[str] = Counter()
-    for number, instant in enumerate(instants(max(2, KILLS // 4), 0.2, seed=4)):
+    for number, instant in enumerate(instants(max(2, KILLS // 4), 0.06, seed=4)):
         case = new_case(dovecot, tmp_path / str(number), LETTERS[:200])
         hits[case.kill(instant, begun=case.all_published)] += 1
         case.mend()
