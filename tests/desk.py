@@ -56,7 +56,9 @@ class Desk:
 
     # -- what the operator has --------------------------------------------------------
 
-    def account(self, name: str, *messages: bytes, **keys: object) -> dict[str, object]:
+    def account(
+        self, name: str, /, *messages: bytes, **keys: object
+    ) -> dict[str, object]:
         """
         Return an account of a maildrop, made with its server if it is new.
         """
@@ -124,7 +126,10 @@ class Desk:
         """
         Return a command line, with the configuration named if the verb takes one.
         """
-        bare = words[:1] in {(), ("demo",)} or words[:2] == ("config", "schema")
+        bare = words[:1] in {(), ("demo",)} or words in {
+            ("config",),
+            ("config", "schema"),
+        }
         return [*words] if bare or "-c" in words else [*words, "-c", str(self.path)]
 
     def type(self, *words: str) -> tuple[int, str, str]:

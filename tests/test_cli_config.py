@@ -1,0 +1,76 @@
+"""
+`popfetchd config check | show | schema`.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from popfetchd.config import show
+from tests.desk import CANARY, desk
+
+
+@pytest.fixture
+def here(tmp_path, capsys):
+    with desk(tmp_path, capsys) as made:
+        yield made
+
+
+def test_check_says_that_all_is_well(here):
+    """
+    One line on stdout, with the number of accounts.
+    """
+    here.write(here.account("alice"), here.account("bob"))
+    told = f"{here.path}: accounts: 2, no mistakes\n"
+    assert (0, told, "") == here.type("config", "check")
+
+
+def test_check_of_a_bad_further_file_is_78(here):
+    """
+    The good accounts are counted, the mistakes told; it is not all well.
+    """
+    here.private("more.yaml", "- name: bob\n")
+    here.write(here.account("alice"), include=["more.yaml"])
+    code, out, err = here.type("config", "check")
+    assert (78, f"{here.path}: accounts: 1, and more in files with mistakes\n") == (
+        code,
+        out,
+    )
+    assert "account 'bob': host: is missing" in err
+
+
+def test_check_needs_no_ledger_and_no_server(here):
+    """
+    It reads the file, and touches nothing else.
+    """
+    here.write(here.account("alice"))
+    here.type("config", "check")
+    assert not (here.directory / "state").exists()
+    assert b"" == here.servers["alice"].wire
+
+
+def test_show_is_complete_and_without_secrets(here):
+    """
+    What is shown can be read again; where a secret stood, it says so.
+    """
+    alice = here.account("alice", password=CANARY, password_file=None)
+    bob = here.account("bob", password_file=None, password_command=["echo", CANARY])
+    here.write(alice, bob)
+    code, out, err = here.type("config", "show")
+    shown = yaml.safe_load(out)
+    assert 0 == code
+    assert CANARY not in out + err
+    assert ["alice", "bob"] == [account["name"] for account in shown["accounts"]]
+    assert "(hidden)" == shown["accounts"][0]["password"]
+
+
+def test_schema_is_json_that_needs_no_configuration(here):
+    """
+    The schema comes from the program, not from a file.
+    """
+    code, out, err = here.type("config", "schema")
+    assert (0, "") == (code, err)
+    assert show.schema() == json.loads(out)
