@@ -29,24 +29,35 @@ LISTEN = re.compile(
 DEFAULT = "127.0.0.1:10995"
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 -- asks, binds not
 SECONDS = 5.0
+LONGEST_ANSWER = 200
+"""Octets; the service says one line."""
 
 
 def run(arguments: Namespace) -> int:
     """
     Return 0 if the service says that it is well, 1 otherwise.
     """
-    url = urlsplit(arguments.url or f"http://{_address(arguments.config)}/healthz")
+    url = arguments.url or f"http://{_address(arguments.config)}/healthz"
     try:
-        connection = http.client.HTTPConnection(url.netloc, timeout=SECONDS)
-        connection.request("GET", url.path or "/healthz")
-        response = connection.getresponse()
-        told = response.read(200).decode("ascii", "replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        print(f"popfetchd: {url.netloc}: {_quoted(error)}", file=sys.stderr)
+        status, told = _ask(url)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        print(f"popfetchd: {url}: {_quoted(error)}", file=sys.stderr)
         print("  hint: is the service running, and listening there?", file=sys.stderr)
         return 1
     print(_quoted(told))
-    return 0 if response.status == http.client.OK else 1
+    return 0 if status == http.client.OK else 1
+
+
+def _ask(url: str) -> tuple[int, str]:
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.netloc, timeout=SECONDS)
+    try:
+        connection.request("GET", where.path or "/healthz")
+        response = connection.getresponse()
+        told = response.read(LONGEST_ANSWER).decode("ascii", "replace")
+    finally:
+        connection.close()
+    return response.status, told.strip()
 
 
 def _quoted(told: object) -> str:

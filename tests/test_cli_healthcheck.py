@@ -1,0 +1,162 @@
+"""
+`popfetchd healthcheck`: asks whoever listens where the configuration says.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from popfetchd.cli import healthcheck
+from tests.desk import desk
+
+
+@pytest.fixture
+def here(tmp_path, capsys):
+    with desk(tmp_path, capsys) as made:
+        yield made
+
+
+@contextmanager
+def service(status=200, body=b"ok\n"):
+    """
+    Serve one answer on a free port of loopback; give the port, and what was asked.
+    """
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args):
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port, asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_service_that_is_well_is_0(here):
+    """
+    What it says is told, and the code is for Docker.
+    """
+    with service() as (port, asked):
+        here.write(http={"listen": f"127.0.0.1:{port}"})
+        assert (0, "ok\n", "") == here.type("healthcheck")
+    assert ["/healthz"] == asked
+
+
+def test_a_service_that_is_stuck_is_1(here):
+    """
+    Any answer but 200 is unhealthy.
+    """
+    with service(503, b"stuck: nothing is being planned\n") as (port, _):
+        here.write(http={"listen": f"127.0.0.1:{port}"})
+        told = "stuck: nothing is being planned\n"
+        assert (1, told, "") == here.type("healthcheck")
+
+
+def test_no_service_is_1(here):
+    """
+    One line and a hint.
+    """
+    with service() as (port, _):
+        pass
+    here.write(http={"listen": f"127.0.0.1:{port}"})
+    code, out, err = here.type("healthcheck")
+    assert (1, "") == (code, out)
+    assert (
+        f"popfetchd: http://127.0.0.1:{port}/healthz: [Errno 111] Connection refused\n"
+        "  hint: is the service running, and listening there?\n"
+    ) == err
+
+
+def test_the_address_may_be_given(here):
+    """
+    `--url` goes before the configuration, which need not be there.
+    """
+    with service() as (port, asked):
+        url = f"http://127.0.0.1:{port}"
+        assert 0 == here.type("healthcheck", "--url", url)[0]
+        assert 0 == here.type("healthcheck", "--url", f"{url}/readyz")[0]
+    assert ["/healthz", "/readyz"] == asked
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:x/", "http://[::1/", "nonsense"])
+def test_an_address_that_is_none_is_1(here, url):
+    """
+    What cannot be asked is not well, and no traceback.
+    """
+    code, out, err = here.type("healthcheck", "--url", url)
+    assert (1, "") == (code, out)
+    assert 2 == len(err.splitlines())
+
+
+def test_what_answers_does_not_write_to_the_terminal(here):
+    """
+    Whoever listens there may be anybody.
+    """
+    with service(body=b"\x1b[2J\xff" + b"x" * 1000) as (port, _):
+        _, out, _ = here.type("healthcheck", "--url", f"http://127.0.0.1:{port}")
+    assert out.startswith(r"\x1b[2J\ufffdxxx")
+    assert len(out) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("http: {listen: '127.0.0.1:1234'}\n", "127.0.0.1:1234"),
+        ('http: {listen: "[::1]:1234"}\n', "[::1]:1234"),
+        ("http:\n  listen: 127.0.0.1:1234 # here\n", "127.0.0.1:1234"),
+        ("http:\n    listen: 0.0.0.0:1234\n", "127.0.0.1:1234"),
+        ("http: {listen: '[::]:1234'}\n", "[::1]:1234"),
+        ("http: { listen: 0.0.0.0:1234 }\n", "127.0.0.1:1234"),
+        ("# http: {listen: '127.0.0.1:1'}\n", "127.0.0.1:10995"),
+        ("accounts: []\n", "127.0.0.1:10995"),
+    ],
+)
+def test_the_address_is_read_from_the_configuration(tmp_path, text, address):
+    """
+    However the one key is written; without it, the default.
+    """
+    path = tmp_path / "popfetchd.yaml"
+    path.write_text(text)
+    assert address == healthcheck._address(path)
+
+
+def test_without_a_configuration_the_default_is_asked(capsys):
+    """
+    That it could not be read is told.
+    """
+    assert "127.0.0.1:10995" == healthcheck._address(Path("/nonexistent/x.yaml"))
+    assert "asking 127.0.0.1:10995" in capsys.readouterr().err
+
+
+def test_it_loads_next_to_nothing():
+    """
+    It runs every half minute for years: no YAML, pydantic, structlog or TLS for it.
+    """
+    code = (
+        "import sys; from popfetchd.cli import main; "
+        "main(['healthcheck', '--url', 'http://127.0.0.1:x/']); "
+        "print(*{'yaml', 'pydantic', 'structlog', 'rich', 'sqlite3'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "\n" == found.stdout

@@ -1,0 +1,212 @@
+"""
+`popfetchd list` and `popfetchd status`: what is in a maildrop, and how accounts are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+
+import pytest
+
+from popfetchd.ledger import Ledger
+from popfetchd.values import AccountName, AccountState, TlsMode
+from tests.desk import CANARY, desk, letter
+from tests.test_cli_fetch import seen_on_terminal, table
+
+
+HOSTILE = b"=?utf-8?q?=1B[2J=E2=80=AEevil=0D=0Aforged?= \x9b31m"
+"""A subject that clears the screen, turns the text round and begins a new line."""
+
+
+@pytest.fixture
+def here(tmp_path, capsys):
+    with desk(tmp_path, capsys) as made:
+        yield made
+
+
+# -- list -----------------------------------------------------------------------------
+
+
+def test_list_shows_each_message(here):
+    """
+    Number, octets, archived or not, date, sender, subject and unique-id.
+    """
+    here.write(here.account("alice", letter(b"one")))
+    here.type("fetch")
+    here.account("alice", letter(b"two"))
+    code, out, err = here.type("list", "alice")
+    first, second = (message.unique_id for message in here.maildrops["alice"].messages)
+    octets, ada = str(len(letter(b"one"))), "Ada <ada@example.org>"
+    date = "2023-11-14T22:13:20+00:00"
+    assert (0, "") == (code, err)
+    assert "NUMBER  OCTETS  ARCHIVED  DATE" == out[:30]
+    assert [
+        ["1", octets, "yes", date, ada, "one", first],
+        ["2", octets, "no", date, ada, "two", second],
+    ] == table(out)
+
+
+def test_list_marks_nothing_as_read(here):
+    """
+    TOP, not RETR; and nothing is archived.
+    """
+    here.write(here.account("alice", letter(b"one"), tls="none", ca_file=None))
+    here.servers["alice"]._mode = TlsMode.NONE
+    here.type("list", "alice")
+    assert b"TOP 1 0\r\n" in here.servers["alice"].wire
+    assert b"RETR" not in here.servers["alice"].wire
+    assert 0 == here.archived("alice")
+
+
+def test_a_hostile_subject_is_escaped(here):
+    """
+    What clears a screen, turns text round or breaks a line is shown as an escape.
+    """
+    here.write(here.account("alice", letter(HOSTILE)))
+    _, out, _ = here.type("list", "alice")
+    assert 2 == len(out.splitlines())
+    assert r"\x1b[2J\u202eevil forged" in out
+    assert not {"\x1b", "\u202e", "\x9b"} & set(out)
+
+
+def test_a_hostile_subject_on_a_terminal_is_escaped(here):
+    """
+    The table that a person sees is drawn, and the subject in it is harmless.
+    """
+    here.write(
+        here.account("alice", letter(HOSTILE), letter(b"[bold]no markup[/bold]"))
+    )
+    master, slave = pty.openpty()
+    environ = {"TERM": "xterm", "COLUMNS": "300"}
+    process = here.spawn("list", "alice", stdout=slave, environ=environ)
+    os.close(slave)
+    seen = seen_on_terminal(process, master)
+    assert 0 == process.returncode
+    assert "\x1b[1m" in seen  # the head is drawn bold
+    assert r"\x1b[2J\u202eevil forged" in seen
+    assert "[bold]no markup[/bold]" in seen
+    assert "\x1b[2J" not in seen
+    assert "\u202e" not in seen
+
+
+def test_list_as_json(here):
+    """
+    One object for each message, all ASCII, whatever the subject.
+    """
+    here.write(here.account("alice", letter(HOSTILE)))
+    code, out, err = here.type("list", "alice", "--json")
+    (line,) = json.loads(out)
+    assert (0, "") == (code, err)
+    assert out.isascii()
+    assert "\x1b" not in out
+    assert (1, False) == (line["number"], line["archived"])
+    assert line["subject"].startswith("\x1b[2J\u202eevil forged")
+
+
+def test_list_of_an_account_that_fails(here):
+    """
+    One line and a hint, and the reason's code.
+    """
+    here.write(here.account("alice", ca_file=None))
+    code, out, err = here.type("list", "alice")
+    line, hint = err.splitlines()
+    assert (69, "") == (code, out)
+    assert line.startswith("popfetchd: localhost: certificate refused: ")
+    assert hint.startswith("  hint: no credential was sent; ")
+
+
+# -- status ---------------------------------------------------------------------------
+
+
+def remember(here, **accounts):
+    """
+    Let the ledger remember how accounts are.
+    """
+    path = here.directory / "state" / "ledger.db"
+    with Ledger(path, now=lambda: 0.0) as ledger:
+        for name, state in accounts.items():
+            ledger.save_state(AccountName(name), state)
+
+
+def test_status_shows_every_account(here):
+    """
+    Never visited, well, failing with reason, error and hint, and paused.
+    """
+    names = ("alice", "bob", "eve", "ian")
+    here.write(*(here.account(name) for name in names))
+    bob = AccountState(1.7e9, 1.7e9, 1.8e9, archived=7, waiting=2, quarantined=1)
+    eve = AccountState(
+        1.7e9, 0.0, 0.0, 3, reason="auth", error="refused", hint="check it"
+    )
+    ian = AccountState(1.7e9, 1.7e9, removals_paused=True)
+    remember(here, bob=bob, eve=eve, ian=ian, gone=AccountState(1.7e9))
+
+    code, out, err = here.type("status")
+
+    moment = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d"
+    rows = ["  ".join(row) for row in table(out)]
+    assert (0, "") == (code, err)
+    for expected, row in zip(
+        [
+            r"alice  never visited  never  never  not planned  0  0  0",
+            rf"bob  ok  {moment}  {moment}  {moment}  7  2  1",
+            (
+                rf"eve  failing \(3\)  {moment}  never  not planned  0  0  0  "
+                r"auth: refused \(hint: check it\)"
+            ),
+            (
+                rf"ian  ok  {moment}  {moment}  not planned  0  0  0  "
+                "removals are paused until all is matched"
+            ),
+        ],
+        rows,
+        strict=True,
+    ):
+        assert re.fullmatch(expected, row)
+
+
+def test_status_tells_what_a_fetch_did(here):
+    """
+    What one process did, another one shows; 0 also when an account fails.
+    """
+    wrong = str(here.private("wrong.pass", f"{CANARY}-wrong"))
+    here.write(
+        here.account("alice", letter(b"one")), here.account("bob", password_file=wrong)
+    )
+    here.type("fetch")
+    code, out, err = here.type("status")
+    alice, bob = table(out)
+    assert (0, "ok", "1") == (code, alice[1], alice[5])
+    assert "failing (1)" == bob[1]
+    assert "(hint: check user and password; " in bob[8]
+    assert CANARY not in out + err
+
+
+def test_status_asks_no_server(here):
+    """
+    It reads the ledger only.
+    """
+    here.write(here.account("alice"))
+    here.type("status")
+    assert b"" == here.servers["alice"].wire
+
+
+def test_status_as_json(here):
+    """
+    One object for each account, with times as seconds since 1970.
+    """
+    here.write(here.account("alice"), here.account("bob"))
+    remember(here, bob=AccountState(last_poll=1.7e9, archived=7))
+    code, out, _ = here.type("status", "--json")
+    alice, bob = json.loads(out)
+    assert 0 == code
+    assert ("alice", 0.0, 0) == (
+        alice["account"],
+        alice["last_poll"],
+        alice["archived"],
+    )
+    assert ("bob", 1.7e9, 7) == (bob["account"], bob["last_poll"], bob["archived"])
+    assert {"account", *AccountState.__slots__} == set(bob)
