@@ -95,30 +95,43 @@ def test_what_was_sent_is_restored_from_the_file(tmp_path, form, sent):
 # -- the header -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("message", "header"),
-    [
-        (b"", b""),
-        (b"\r\n", b""),
-        (b"\n", b""),
-        (b"\r\nbody: x\r\n\r\nmore", b""),
-        (b"\r", b"\r"),
-        (b"A: b", b"A: b"),
-        (b"A: b\r\n", b"A: b"),
-        (b"A: b\r\n\r\n", b"A: b"),
-        (b"A: b\r\n\r\nbody\r\n\r\n", b"A: b"),
-        (b"A: b\n\nbody", b"A: b"),
-        (b"A: b\n\r\nbody", b"A: b"),
-        (b"A: b\r\n c\r\nD: e\r\n\r\n", b"A: b\r\n c\r\nD: e"),
-        (b"A: b\r\n\r", b"A: b\r\n\r"),
-        (b"A: b\r\r\n\r\nbody", b"A: b\r"),
-    ],
-)
+HEADERS = [
+    (b"", b""),
+    (b"\r\n", b""),
+    (b"\n", b""),
+    (b"\r\nbody: x\r\n\r\nmore", b""),
+    (b"\r", b"\r"),
+    (b"A: b", b"A: b"),
+    (b"A: b\r\n", b"A: b"),
+    (b"A: b\r\n\r\n", b"A: b"),
+    (b"A: b\r\n\r\nbody\r\n\r\n", b"A: b"),
+    (b"A: b\n\nbody", b"A: b"),
+    (b"A: b\n\r\nbody", b"A: b"),
+    (b"A: b\r\n c\r\nD: e\r\n\r\n", b"A: b\r\n c\r\nD: e"),
+    (b"A: b\r\n\r", b"A: b\r\n\r"),
+    (b"A: b\r\r\n\r\nbody", b"A: b\r"),
+]
+
+
+@pytest.mark.parametrize(("message", "header"), HEADERS)
 def test_the_header_is_what_stands_before_the_first_empty_line(message, header):
     """
     Without the line end of its last line, and whatever the message lacks.
     """
     assert sha256(header) == header_digest(message)
+
+
+@pytest.mark.parametrize(("message", "header"), HEADERS)
+def test_the_header_is_the_same_at_every_split(message, header):
+    """
+    In two chunks, wherever the border is, and octet by octet.
+    """
+    splits = [[message[:at], message[at:]] for at in range(len(message) + 1)]
+    for chunks in [*splits, [message[n : n + 1] for n in range(len(message))]]:
+        digester = Header()
+        for chunk in chunks:
+            digester.feed(chunk)
+        assert sha256(header) == digester.finish()
 
 
 @given(LINES, st.lists(st.integers(0, 200)))

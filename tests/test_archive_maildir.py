@@ -5,7 +5,6 @@ The maildir: a message's way, the table of settling, and what sweeping leaves al
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -487,12 +486,10 @@ def test_any_failing_call_of_settle_is_told(trial, then):
         assert recorded == trial.archive.settle(recorded).recorded
 
 
-def test_a_settled_copy_is_made_to_last(trial):
+def settling_syncs(trial, recorded):
     """
-    The file, its folder, the maildir and the folder above: all fsynced before it counts.
+    Settle *recorded*; return the paths that were fsynced, in order.
     """
-    recorded = trial.recorded()
-    rename_to("cur", ":2,S")(trial, recorded.copy)
     synced = []
 
     def fsync(real, fd):
@@ -502,10 +499,33 @@ def test_a_settled_copy_is_made_to_last(trial):
     again = Trial(trial.path, AlwaysFaultyDisk(fsync=fsync)).open()
     again.archive.settle(recorded)
     again.archive.close()
+    return synced
 
+
+def test_a_copy_that_is_found_is_made_to_last(trial):
+    """
+    The file, its folder, the maildir and the folder above: all fsynced before it counts.
+    """
+    recorded = trial.recorded()
+    rename_to("cur", ":2,S")(trial, recorded.copy)
     cur = trial.path / "cur"
+
     copy = cur / f"{recorded.copy.name}:2,S"
-    assert [copy, cur, trial.path, trial.path.parent] == synced
+    above = [trial.path, trial.path.parent]
+    assert [copy, cur, *above] == settling_syncs(trial, recorded)
+
+
+def test_a_copy_that_a_reader_moved_away_is_made_to_last(trial):
+    """
+    By its spool file; and our folders, out of which the reader has moved it.
+    """
+    recorded = trial.recorded()
+    move_away(trial, recorded.copy)
+    tmp, new, cur = (trial.path / name for name in ("tmp", "new", "cur"))
+
+    copy = tmp / recorded.copy.base
+    above = [trial.path, trial.path.parent]
+    assert [copy, tmp, new, cur, *above] == settling_syncs(trial, recorded)
 
 
 # -- sweep, and the highest number ----------------------------------------------------
@@ -541,20 +561,38 @@ def test_nothing_is_swept_while_another_visit_is_at_work(trial):
     assert 1 == trial.archive.sweep(())
 
 
-def test_who_has_swept_is_at_work_again(trial):
+@pytest.mark.parametrize("somebody_else_there", [False, True])
+def test_who_has_swept_is_at_work_again(tmp_path, somebody_else_there):
     """
-    After a sweep, and after one that was refused, nobody else may sweep.
+    After a sweep, and after one that was refused, its own spool files are safe.
     """
-    other = Trial(trial.path).open()
-    for nobody_else in (False, True):
-        trial.archive.sweep(())
-        if not nobody_else:
-            assert 0 == other.archive.sweep(())
-            other.archive.close()
-    fd = os.open(trial.path / "tmp", os.O_RDONLY)
-    with pytest.raises(BlockingIOError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(fd)
+    first, second, third = (Trial(tmp_path).open() for _ in range(3))
+    third.archive.close()
+    if not somebody_else_there:
+        second.archive.close()
+    first.archive.sweep(())
+    first.spooled()
+    second.archive.close()
+    third.open()
+
+    assert 0 == third.archive.sweep(())
+    first.archive.close()
+    assert 1 == third.archive.sweep(())
+    third.archive.close()
+
+
+def test_who_comes_after_a_sweep_is_safe_too(trial):
+    """
+    A sweep lets others in again: they hold the maildir, whoever leaves it then.
+    """
+    trial.archive.sweep(())
+    other, third = Trial(trial.path).open(), Trial(trial.path).open()
+    other.spooled()
+    trial.archive.close()
+
+    assert 0 == third.archive.sweep(())
+    other.archive.close()
+    third.archive.close()
 
 
 def test_a_failing_sweep_is_told(tmp_path):

@@ -103,9 +103,11 @@ def known(ledger, account=ALICE):
 
 
 def flags(row):
-    return "".join(
-        letter for letter, on in zip("adm", row[4:], strict=True) if on
-    )  # accounted, doubtful, marked
+    """
+    What a row says of itself: accounted, doubtful, marked.
+    """
+    said = {"a": row.accounted, "d": row.doubtful, "m": row.marked}
+    return "".join(letter for letter, on in said.items() if on)
 
 
 # -- numbers --------------------------------------------------------------------------
@@ -297,6 +299,15 @@ def test_two_whole_copies_listed_at_once_are_two_messages(ledger):
 
     assert 3 == len({*both, *third})
     assert ["ad", "ad", "a"] == [flags(known(ledger)[r]) for r in both + third]
+
+
+def test_a_unique_id_that_stands_twice_says_nothing_at_once(ledger):
+    """
+    Also when only one of the copies could be retrieved.
+    """
+    (row,) = archived(ledger, verified("a", "u", times=2))
+
+    assert "ad" == flags(known(ledger)[row])
 
 
 def test_copies_are_matched_one_to_one(ledger):

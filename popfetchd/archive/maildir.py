@@ -147,8 +147,9 @@ class Maildir:
 
     def _lock(self, folder: Folder, operation: int) -> bool:
         # Where there are no locks nobody gets one alone either, and nobody sweeps.
+        # A shared one is waited for: who has it alone sweeps, and that is short.
         try:
-            self._disk.flock(folder.fd, operation | fcntl.LOCK_NB)
+            self._disk.flock(folder.fd, operation)
         except OSError:
             return False
         return True
@@ -278,7 +279,7 @@ class Maildir:
         To be called before `spool`, with the open rows of all accounts. Does nothing
         (0) while another visit has this maildir open.
         """
-        if not self._lock(self._at.tmp, fcntl.LOCK_EX):
+        if not self._lock(self._at.tmp, fcntl.LOCK_EX | fcntl.LOCK_NB):
             self._lock(self._at.tmp, fcntl.LOCK_SH)  # the failed try has dropped it
             return 0
         try:
