@@ -9,7 +9,7 @@ import pytest
 from tests.letters import EMPTY, KINDS, LARGE, letters
 from tests.live.dovecot import HOST, running
 from tests.live.oracle import fetch_raw
-from tests.relay import Relay
+from tests.relay import Flow, Relay, Trouble
 from tests.wire import Installation
 
 
@@ -138,10 +138,18 @@ def test_two_at_once_archive_nothing_twice(dovecot, site):
     user = dovecot.add_user()
     user.deliver(letter.stored for letter in letters(200, seed=4))
     sent = served(dovecot, user)
-    over_tls(site, dovecot, user, delete_after="verified")
-
-    both = [site.start(), site.start()]
-    told = [site.finish(process) for process in both]
+    slow = Trouble(down=Flow(latency=0.05))  # so that the visits would overlap
+    with Relay((HOST, dovecot.ports.pop3s), slow) as relay:
+        account = site.account(
+            user.name,
+            user.password,
+            relay.port,
+            ca_file=dovecot.ca_file,
+            delete_after="verified",
+        )
+        site.configure(account)
+        both = [site.start(), site.start()]
+        told = [site.finish(process) for process in both]
 
     assert [0, 0] == [done.code for done in told]
     assert [0, 200] == sorted(done.report["archived"] for done in told)
