@@ -145,10 +145,14 @@ def test_a_child_does_not_keep_the_lock(path):
     """
     with AccountLock(ALICE, path).acquire():
         child = subprocess.Popen(
-            [sys.executable, "-c", "import sys; sys.stdin.read()"],
+            [sys.executable, "-c", "print(flush=True); input()"],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             close_fds=False,
         )
+        # Popen may return in the midst of exec, before the kernel has closed the lock.
+        assert child.stdout.readline() == b"\n"
     try:
         with AccountLock(ALICE, path).acquire():
             pass
