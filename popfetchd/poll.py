@@ -36,6 +36,7 @@ from typing import Protocol, Self
 
 from popfetchd.archive.form import header_digest
 from popfetchd.archive.interface import Archive
+from popfetchd.archive.likeness import likeness
 from popfetchd.errors import (
     CommandRefused,
     Interrupted,
@@ -56,10 +57,12 @@ from popfetchd.removal import Proven, proven_by_content, proven_by_header, updat
 from popfetchd.selection import Removable, Selection, is_quarantined, select
 from popfetchd.values import (
     Account,
+    Alike,
     Channel,
     Copy,
     Destination,
     DropListing,
+    HeaderDigest,
     Listed,
     Listing,
     MessageNumber,
@@ -156,14 +159,13 @@ def poll(
 @dataclass(frozen=True, slots=True)
 class Kept:
     """
-    A message of this session that has its receipt.
+    A message of this session that is in the archive.
     """
 
     listed: Listed
-    receipt: Receipt
+    receipt: Receipt | None
+    """None: it is there with other octets, which proves nothing."""
     spooled: Spooled
-    matched: bool
-    """It was in the archive before; its new copy was dropped."""
 
 
 @dataclass
@@ -278,7 +280,7 @@ class Visit:
             raise Interrupted
         with (
             self._archive(self.account.destination) as archive,
-            self._connected() as (session),
+            self._connected() as session,
         ):
             listing = self._list(session)
             plan = self._select(listing)
@@ -288,11 +290,12 @@ class Visit:
                 plan.accounted - {due.row for due in unconfirmed},
                 plan.duplicated,
             )
-            wanted = [*plan.wanted, *(due.listed for due in unconfirmed)]
+            strange = self._recognise(session, plan)
+            wanted = [*strange, *(due.listed for due in unconfirmed)]
             kept = self._retrieve(session, archive, self._worth_trying(wanted))
             proven += self._due(kept)
             left = self._leave(session, kept, proven)
-        self._look_back(plan, kept)
+        self._look_back(plan, strange, kept)
         return self._another_helps(plan, kept, proven, left=left)
 
     @contextmanager
@@ -311,7 +314,7 @@ class Visit:
 
     def _list(self, session: Session) -> Listing:
         with self._stage(Stage.LIST):
-            listing = session.listing()
+            listing = session.listing().named
         self.tally.drop = listing.drop
         return listing
 
@@ -365,17 +368,40 @@ class Visit:
 
     def _due(self, kept: Sequence[Kept]) -> list[Proven]:
         # What this session retrieved, and whose time to be removed has come.
-        wait, now = self.account.delete_after, self.means.now()
-        if wait is None or self.tally.removals_paused:
+        if self.account.delete_after is None or self.tally.removals_paused:
             return []
+        last = self.means.now() - self.account.delete_after
         proofs = (
-            proven_by_content(
-                message.receipt, message.listed, message.spooled.fingerprint.content
-            )
-            for message in kept
-            if message.receipt.archived_at + wait <= now
+            proven_by_content(receipt, m.listed, m.spooled.fingerprint.content)
+            for m in kept
+            if (receipt := m.receipt) is not None and receipt.archived_at <= last
         )
         return [proof for proof in proofs if proof is not None]
+
+    # -- recognise --------------------------------------------------------------------
+
+    def _recognise(self, session: Session, plan: Selection) -> list[Listed]:
+        # After a reset thousands of messages have new names. What TOP shows to be in
+        # the archive need not be retrieved; what it cannot tell, its content will.
+        strangers = [m for m in plan.wanted if m.octets in plan.astray]
+        with self._stage(Stage.LIST):
+            headers = [*self._headers(session, strangers[:1])]
+            if headers:  # the server knows TOP
+                headers += self._headers(session, strangers[1:])
+        # What is due to be removed has to be retrieved anyhow, to prove it.
+        wait = self.account.delete_after
+        since = 0.0 if wait is None else self.means.now() - wait
+        known = self.means.ledger.recognise(self.account.name, headers, since)
+        self.tally.matched += len(known)
+        return [m for m in plan.wanted if m.number not in known]
+
+    def _headers(
+        self, session: Session, listed: Sequence[Listed]
+    ) -> Iterator[tuple[Listed, HeaderDigest]]:
+        by_number = {message.number: message for message in listed}
+        for number, answer in session.top(list(by_number), 0):
+            if not isinstance(answer, ServerRefusal) and likeness(answer) is not None:
+                yield by_number[number], header_digest(answer)
 
     # -- retrieve and archive ---------------------------------------------------------
 
@@ -465,15 +491,24 @@ class Visit:
             for spooled in batch:
                 archive.discard(spooled.copy)
             ledger.forgive(name, _unique_ids(batch))
-        self.tally.archived += len(recorded)
-        self.tally.matched += len(batch) - len(recorded)
-        self.watch.archived(len(batch))
+        self._count(batch, entries)
         return [
-            Kept(spooled.listed, fresh[entry.row], spooled, matched=False)
-            if isinstance(entry, Recorded)
-            else Kept(spooled.listed, entry, spooled, matched=True)
+            Kept(spooled.listed, _receipt(entry, fresh), spooled)
             for spooled, entry in zip(batch, entries, strict=True)
         ]
+
+    def _count(
+        self, batch: Sequence[Spooled], entries: Sequence[Recorded | Receipt | Alike]
+    ) -> None:
+        for spooled, entry in zip(batch, entries, strict=True):
+            if isinstance(entry, Recorded):
+                self.tally.archived += 1
+                self.tally.archived_octets += spooled.fingerprint.octets
+                continue
+            self.tally.matched += 1
+            if isinstance(entry, Alike) and self.account.delete_after is not None:
+                self.tally.unproven[Unproven.ALTERED] += 1
+        self.watch.archived(len(batch))
 
     # -- remove, and look back --------------------------------------------------------
 
@@ -487,14 +522,12 @@ class Visit:
             self.tally.removed += update(session, proven, self.means.ledger)
         return True
 
-    def _look_back(self, plan: Selection, kept: Sequence[Kept]) -> None:
-        left = len(plan.wanted) + sum(plan.skipped.values())
-        self.tally.waiting = max(0, left - len(kept))
-        self.tally.archived_octets += sum(
-            message.spooled.fingerprint.octets
-            for message in kept
-            if not message.matched
-        )
+    def _look_back(
+        self, plan: Selection, strange: Sequence[Listed], kept: Sequence[Kept]
+    ) -> None:
+        done = {message.listed.number for message in kept}
+        left = sum(message.number not in done for message in strange)
+        self.tally.waiting = left + sum(plan.skipped.values())
         if self.tally.waiting == 0:
             self.tally.removals_paused = False
 
@@ -589,6 +622,14 @@ class Keeper:
 def _destination(recorded: Recorded) -> Destination:
     copy: Copy = recorded.copy
     return Destination(copy.format, copy.directory)
+
+
+def _receipt(
+    entry: Recorded | Receipt | Alike, fresh: Mapping[RowId, Receipt]
+) -> Receipt | None:
+    if isinstance(entry, Recorded):
+        return fresh[entry.row]
+    return entry if isinstance(entry, Receipt) else None
 
 
 def _of_the_message(refusal: ServerRefusal) -> ServerRefusal:

@@ -25,6 +25,7 @@ from popfetchd.values import (
     Listed,
     Listing,
     MessageNumber,
+    Octets,
     RowId,
     Skip,
     UniqueId,
@@ -70,6 +71,8 @@ class Selection:
     wanted: tuple[Listed, ...]
     removable: tuple[Removable, ...]
     accounted: frozenset[RowId]
+    astray: frozenset[Octets | None]
+    """The octets of the rows that are not accounted for: what they may be among."""
     duplicated: frozenset[UniqueId]
     skipped: Mapping[Skip, int]
     reset: bool
@@ -100,7 +103,7 @@ def select(
         bearers = rows.get(copies[0].unique_id, [])
         if not _hinted(copies, bearers):
             unsettled += copies
-        elif not _due(bearers, account, now):
+        elif not _due(bearers, account, now) or bearers[0].altered:
             accounted.update(row.row for row in bearers)
         elif len(copies) == 1 and not bearers[0].doubtful:
             accounted.add(bearers[0].row)
@@ -112,6 +115,7 @@ def select(
         wanted=wanted,
         removable=tuple(removable),
         accounted=frozenset(accounted),
+        astray=frozenset(row.octets for row in known if row.row not in accounted),
         duplicated=frozenset(uid for uid, n in listing.times.items() if n > 1),
         skipped=skipped,
         reset=_is_reset(listing, known, wanted),

@@ -41,6 +41,9 @@ ContentDigest = NewType("ContentDigest", bytes)
 HeaderDigest = NewType("HeaderDigest", bytes)
 """SHA-256 (32 octets) of the header as sent, up to and without the empty line."""
 
+Likeness = NewType("Likeness", bytes)
+"""SHA-256 of Message-ID, Date, From and topmost Received (archive/likeness.py)."""
+
 RowId = NewType("RowId", int)
 """A ledger row's own id; never given twice."""
 
@@ -302,6 +305,18 @@ class Listing:
         return tuple(sorted(self.octets.keys() | self.unique_ids.keys()))
 
     @property
+    def named(self) -> Listing:
+        """
+        The listing without unique-ids that are but the message-numbers.
+
+        A server that has no unique-ids and lists its numbers in their place shifts them
+        all when one message goes; they say nothing then.
+        """
+        if any(str(n) != unique_id for n, unique_id in self.unique_ids.items()):
+            return self
+        return Listing(self.session, self.octets, {})
+
+    @property
     def drop(self) -> DropListing:
         """
         The whole as STAT would say it.
@@ -349,6 +364,8 @@ class Fingerprint:
     form: StoredForm
     header: HeaderDigest
     content: ContentDigest
+    likeness: Likeness | None = None
+    """What names the message; None where its header does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,13 +441,26 @@ class Receipt:
     """Seconds since 1970, when the copy was published."""
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """
+    No evidence: a row whose message is named as this one is, with other octets.
+
+    A server that alters what it sends makes such. It is not archived a second time, and
+    never removed.
+    """
+
+    row: RowId
+
+
 class Known(NamedTuple):
     """
     A published row, as much of it as selection needs.
 
     *accounted*: the last complete listing had it. *doubtful*: its unique-id was seen
     twice, or vanished and came back, and says nothing any more. *marked*: a DELE was
-    sent for it and no +OK to QUIT came.
+    sent for it and no +OK to QUIT came. *altered*: the server sends other octets at each
+    RETR, so that nothing can ever prove its removal.
     """
 
     row: RowId
@@ -440,6 +470,7 @@ class Known(NamedTuple):
     accounted: bool
     doubtful: bool
     marked: bool
+    altered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,6 +528,7 @@ class Unproven(StrEnum):
 
     PAUSED = "paused"
     MISMATCH = "mismatch"
+    ALTERED = "altered"
     REFUSED = "refused"
 
 

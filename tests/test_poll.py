@@ -635,3 +635,189 @@ def test_an_empty_unique_id_is_no_unique_id(here):
 
     assert (2, 0, 1) == (first.archived, second.archived, second.matched)
     assert UniqueId("x") in {uid for (uid,) in here.rows("unique_id")}
+
+
+# -- which message is it (docs/adr/0005) ----------------------------------------------
+
+
+def named(count, start=0):
+    """
+    Return messages whose headers name them, all of the same length.
+    """
+    header = (
+        b"Received: by mx.example.net id %04d; Mon, 23 Nov 2026 10:00:00 +0000\r\n"
+        b"Message-ID: <%04d@example.org>\r\nFrom: bob@example.org\r\n"
+        b"Date: Mon, 23 Nov 2026 09:59:00 +0000\r\nSubject: hello\r\n\r\n"
+    )
+    return [
+        header % (n, n) + b"body of %04d\r\n" % n for n in range(start, start + count)
+    ]
+
+
+def renamed(here):
+    """
+    Give every message of the maildrop a new unique-id.
+    """
+    octets = [message.octets for message in here.maildrop.messages]
+    here.maildrop.remove(here.maildrop.messages)
+    here.deliver(*octets)
+
+
+def retrieved(here):
+    return here.server.wire.count(b"RETR")
+
+
+def test_renamed_messages_are_recognised_by_their_headers(here):
+    """
+    After a reset nothing is retrieved that TOP shows to be in the archive.
+    """
+    here.deliver(*named(20))
+    here.visit()
+    renamed(here)
+    here.deliver(*named(1, start=50))
+
+    report = here.visit()
+
+    assert (True, 1, 20, 0) == (
+        report.reset,
+        report.archived,
+        report.matched,
+        report.waiting,
+    )
+    assert 21 == retrieved(here)
+    assert 0 == here.visit().matched
+    assert 21 == len(here.archived())
+
+
+def test_what_a_header_recognised_is_removed_only_after_its_content(here):
+    """
+    A header is enough not to archive again, never enough to DELE under a new name.
+    """
+    here.deliver(*named(12))
+    here.visit()
+    renamed(here)
+    here.visit()
+
+    report = here.visit(delete_after=0.0)
+
+    assert (0, 12, 12) == (report.archived, report.matched, report.removed)
+    assert 24 == retrieved(here)
+    assert 12 == len(here.archived())
+
+
+def test_equal_headers_recognise_nothing(here):
+    """
+    Where two messages share a header, their content decides.
+    """
+    one, other = named(1)[0], named(1)[0].replace(b"body", b"text")
+    here.deliver(one, other)
+    here.visit()
+    renamed(here)
+
+    report = here.visit()
+
+    assert (0, 2) == (report.archived, report.matched)
+    assert 4 == retrieved(here)
+
+
+def test_a_new_message_with_the_header_of_an_old_one_is_archived(here):
+    """
+    Another body under a header that is known, with other octets, is another message.
+    """
+    here.deliver(*named(1))
+    here.visit()
+    here.maildrop.remove(here.maildrop.messages)
+    here.deliver(named(1)[0] + b"and more\r\n")
+    here.visit()
+
+    assert 2 == retrieved(here)
+
+
+def test_message_numbers_in_place_of_unique_ids_name_nothing(here):
+    """
+    A server that lists its numbers as unique-ids shifts them when a message goes: the
+    new message under an old number is archived all the same.
+    """
+
+    def numbers(self, _text):
+        lines = (b"%s %s\r\n" % (n.encode(), n.encode()) for n, _ in self._kept())
+        return ok("") + b"".join(lines) + b".\r\n"
+
+    sent = named(6)
+    here.speak(UIDL=numbers)
+    here.deliver(*sent[:5])
+    here.visit()
+    here.maildrop.remove(here.maildrop.messages[1:2])
+    here.deliver(sent[5])
+
+    report = here.visit()
+
+    assert (1, 4) == (report.archived, report.matched)
+    assert sent == here.archived()
+    assert 6 == retrieved(here)
+
+
+def test_shifted_unique_ids_archive_each_message_once(here):
+    """
+    When every unique-id moves to the next message, content tells them apart.
+    """
+
+    def shifted(by):
+        def answer(self, _text):
+            numbers = (int(n) for n, _ in self._kept())
+            lines = (b"%d id%d\r\n" % (n, n + by) for n in numbers)
+            return ok("") + b"".join(lines) + b".\r\n"
+
+        return answer
+
+    sent = [b"Subject: x\r\n\r\n" + b"y" * n + b"\r\n" for n in range(6)]
+    here.deliver(*sent)
+    here.speak(UIDL=shifted(0))
+    here.visit()
+    here.speak(UIDL=shifted(1))
+
+    report = here.visit(delete_after=0.0)
+
+    assert 0 == report.archived
+    assert sent == here.archived()
+
+
+def test_octets_that_differ_at_each_retrieval_are_archived_once(here):
+    """
+    A server that alters what it sends gets one copy archived, and no DELE, ever.
+    """
+    times = iter(range(100))
+
+    def altering(self, text):
+        octets = self._message(text).octets.replace(b"body", b"b%03d" % next(times))
+        return ok("") + octets + b".\r\n"
+
+    here.deliver(*named(2))
+    here.speak(RETR=altering, TOP=lambda _self, _text: error("unknown command"))
+    here.visit()
+
+    reports = [here.visit(delete_after=0.0) for _ in range(3)]
+
+    assert [0, 0, 0] == [report.archived for report in reports]
+    assert [0, 0, 0] == [report.removed for report in reports]
+    assert {Unproven.REFUSED: 2, Unproven.ALTERED: 2} == reports[0].unproven
+    assert 2 == len(here.waiting())
+    assert 2 == len(here.files("new"))
+    assert 4 == retrieved(here)
+
+
+def test_one_unique_id_of_many_that_changed_archives_nothing(here):
+    """
+    One message under a new name is recognised, the others are left alone.
+    """
+    sent = named(15)
+    here.deliver(*sent)
+    here.visit()
+    seventh = here.maildrop.messages[7]
+    here.maildrop.remove([seventh])
+    here.deliver(seventh.octets)
+
+    report = here.visit()
+
+    assert (0, 1, False) == (report.archived, report.matched, report.reset)
+    assert 15 == retrieved(here)

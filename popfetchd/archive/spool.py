@@ -20,6 +20,7 @@ from collections.abc import Callable
 from popfetchd.archive.arrival import arrival
 from popfetchd.archive.durable import NewFile
 from popfetchd.archive.form import Header, ToLf
+from popfetchd.archive.likeness import likeness
 from popfetchd.values import (
     ContentDigest,
     Fingerprint,
@@ -85,6 +86,7 @@ class SpoolFile:
                 form=StoredForm.EXACT if self._to_lf is None else StoredForm.LF,
                 header=header,
                 content=ContentDigest(self._content.digest()),
+                likeness=likeness(self._header.kept),
             )
         )
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -37,8 +38,12 @@ from popfetchd.ledger.writer import Writer
 from popfetchd.values import (
     AccountName,
     AccountState,
+    Alike,
     Failure,
+    HeaderDigest,
     Known,
+    Listed,
+    MessageNumber,
     Published,
     Receipt,
     Recorded,
@@ -163,19 +168,46 @@ class Ledger:
 
     def record(
         self, account: AccountName, batch: Sequence[Verified]
-    ) -> list[Recorded | Receipt]:
+    ) -> list[Recorded | Receipt | Alike]:
         """
         Record durably what is about to be published; one entry for each of *batch*.
 
         A Receipt for a message that is in the archive already: its row, which the last
         listing had not accounted for, was adopted, one to one; its new copy is not
-        wanted. A Recorded for every other.
+        wanted. An Alike for one that is there with other octets. A Recorded for every
+        other.
         """
         if not batch:
             return []
         now = self._now()
         return self._writer.do(
             lambda db: [table.record(db, account, each, now) for each in batch]
+        )
+
+    def recognise(
+        self,
+        account: AccountName,
+        headers: Sequence[tuple[Listed, HeaderDigest]],
+        since: float,
+    ) -> set[MessageNumber]:
+        """
+        Match listed messages with rows that the listing has not accounted for.
+
+        A row is matched when it was archived after *since* (seconds since 1970), its
+        octets are those listed, and its header, which names it, is that of exactly one
+        row and one of *headers*. Returns the numbers of the messages that need not be
+        retrieved. It is no proof: their rows are doubtful.
+        """
+        times = Counter(header for _, header in headers)
+        alone = [(m, header) for m, header in headers if times[header] == 1]
+        if not alone:
+            return set()
+        return self._writer.do(
+            lambda db: {
+                listed.number
+                for listed, header in alone
+                if table.recognise(db, account, listed, header, since)
+            }
         )
 
     def commit(self, published: Sequence[Published]) -> list[Receipt]:
@@ -219,7 +251,7 @@ class Ledger:
                 for row in known
                 if row.row in there and (row.marked or not row.accounted)
             ),
-            absent=_rows(row for row in vanished if row.accounted and not row.marked),
+            absent=_rows(row for row in vanished if row.accounted),
             gone=_rows(row for row in vanished if row.marked),
             doubted=_rows(
                 row for row in known if row.unique_id in seen_twice and not row.doubtful

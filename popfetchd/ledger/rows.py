@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from popfetchd.values import (
     AccountName,
+    Alike,
     ArchiveFormat,
     ContentDigest,
     Copy,
@@ -30,6 +31,7 @@ from popfetchd.values import (
     HeaderDigest,
     Known,
     LedgerId,
+    Listed,
     Octets,
     Receipt,
     Recorded,
@@ -44,9 +46,9 @@ RECEIPT = "id, unique_id, octets_listed, header_digest, content_digest, archived
 INSERT = """
     INSERT INTO message (
         account, unique_id, octets_listed, octets, stored, form, header_digest,
-        content_digest, format, directory, base, name, number, state, doubtful,
-        recorded_at
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'recorded', ?, ?)
+        content_digest, likeness, format, directory, base, name, number, state,
+        doubtful, recorded_at
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'recorded', ?, ?)
 """
 
 SAME_MESSAGE = """
@@ -59,6 +61,32 @@ SAME_MESSAGE = """
     LIMIT 1
 """
 """The row of an archived message that this listing has not accounted for yet."""
+
+ALIKE = """
+    UPDATE message SET
+        unique_id = :unique_id, octets_listed = :octets, accounted = 1, doubtful = 1,
+        marked = 0, altered = 1
+    WHERE id = (
+        SELECT id FROM message
+        WHERE account = :account AND likeness = :likeness
+        AND state = 'published' AND accounted = 0
+        ORDER BY unique_id IS :unique_id DESC, id
+        LIMIT 1
+    ) RETURNING id
+"""
+"""The row of a message that is named alike: its octets are other ones each time."""
+
+RECOGNISE = """
+    UPDATE message SET
+        unique_id = :unique_id, accounted = 1, doubtful = 1, marked = 0
+    WHERE account = :account AND header_digest = :header
+    AND octets_listed IS :octets AND state = 'published' AND accounted = 0
+    AND archived_at > :since AND 1 = (
+        SELECT count(*) FROM message
+        WHERE account = :account AND header_digest = :header
+    ) RETURNING id
+"""
+"""The one row that ever had this header, if the listing has not accounted for it yet."""
 
 ADOPT = f"""
     UPDATE message SET
@@ -82,8 +110,8 @@ PUBLISH = f"""
 OF_THESE = "id IN (SELECT value FROM json_each(?)) AND state = 'published'"
 
 
-FLAGS = [(bool(n & 1), bool(n & 2), bool(n & 4)) for n in range(8)]
-"""What `known` reads as one number: accounted, doubtful, marked."""
+FLAGS = [tuple(bool(n & bit) for bit in (1, 2, 4, 8)) for n in range(16)]
+"""What `known` reads as one number: accounted, doubtful, marked, altered."""
 
 
 # -- the ledger itself ----------------------------------------------------------------
@@ -177,7 +205,7 @@ def known(db: sqlite3.Connection, account: AccountName) -> list[Known]:
     # As a number, since each column of 100,000 rows costs a hundredth of a second.
     found = db.execute(
         "SELECT id, unique_id, octets_listed, archived_at,"
-        " accounted + 2 * doubtful + 4 * marked"
+        " accounted + 2 * doubtful + 4 * marked + 8 * altered"
         " FROM message WHERE account = ? AND state = 'published'",
         (account,),
     )
@@ -222,7 +250,7 @@ def archived_count(db: sqlite3.Connection, account: AccountName) -> int:
 
 def record(
     db: sqlite3.Connection, account: AccountName, verified: Verified, now: float
-) -> Recorded | Receipt:
+) -> Recorded | Receipt | Alike:
     """
     Adopt the row of a message that is in the archive already, or insert a new one.
     """
@@ -230,6 +258,9 @@ def record(
     row = _same_message(db, account, verified)
     if row is not None:
         return _adopt(db, row, verified, doubtful=doubtful)
+    alike = _alike(db, account, verified)
+    if alike is not None:
+        return Alike(alike)
     return _insert(db, account, verified, now, doubtful=doubtful)
 
 
@@ -256,6 +287,22 @@ def _same_message(
     return None if found is None else RowId(found[0])
 
 
+def _alike(
+    db: sqlite3.Connection, account: AccountName, verified: Verified
+) -> RowId | None:
+    listed, likeness = verified.spooled.listed, verified.spooled.fingerprint.likeness
+    found = db.execute(
+        ALIKE,
+        {
+            "account": account,
+            "likeness": likeness,
+            "unique_id": listed.unique_id,
+            "octets": listed.octets,
+        },
+    ).fetchone()
+    return None if found is None else RowId(found[0])
+
+
 def _adopt(
     db: sqlite3.Connection, row: RowId, verified: Verified, *, doubtful: bool
 ) -> Receipt:
@@ -275,7 +322,7 @@ def _insert(
     spooled = verified.spooled
     listed, print_, copy = spooled.listed, spooled.fingerprint, spooled.copy
     message = (listed.unique_id, listed.octets, print_.octets, print_.stored)
-    digests = (print_.form.value, print_.header, print_.content)
+    digests = (print_.form.value, print_.header, print_.content, print_.likeness)
     place = (
         copy.format.value,
         str(copy.directory),
@@ -295,6 +342,28 @@ def publish(db: sqlite3.Connection, recorded: Recorded, now: float) -> Receipt:
     if found is None:
         raise sqlite3.IntegrityError(f"there is no open row {recorded.row}")
     return _receipt(found)
+
+
+def recognise(
+    db: sqlite3.Connection,
+    account: AccountName,
+    listed: Listed,
+    header: HeaderDigest,
+    since: float,
+) -> bool:
+    """
+    Adopt the row whose header, borne by no other, is that of *listed*.
+
+    One that was archived at *since* or before is left for its content to tell.
+    """
+    facts = {
+        "account": account,
+        "header": header,
+        "unique_id": listed.unique_id,
+        "octets": listed.octets,
+        "since": since,
+    }
+    return db.execute(RECOGNISE, facts).fetchone() is not None
 
 
 def void(db: sqlite3.Connection, recorded: Recorded) -> None:
@@ -317,9 +386,9 @@ class Sighting(NamedTuple):
     present: list[RowId]
     """There, and not accounted for before; or marked, and there in spite of it."""
     absent: list[RowId]
-    """Vanished without our doing."""
+    """Vanished since the last one."""
     gone: list[RowId]
-    """Vanished, and marked: the listing decides that they were removed."""
+    """Vanished and marked: the listing decides that they were removed."""
     doubted: list[RowId]
     """Their unique-id stands in the listing twice."""
 
@@ -331,7 +400,7 @@ def sight(db: sqlite3.Connection, sighting: Sighting, now: float) -> None:
     for change, rows in (
         ("accounted = 1, marked = 0", sighting.present),
         ("accounted = 0", sighting.absent),
-        (f"state = 'removed', accounted = 0, removed_at = {now:f}", sighting.gone),
+        (f"state = 'removed', removed_at = {now:f}", sighting.gone),
         ("doubtful = 1", sighting.doubted),
     ):
         sql = f"UPDATE message SET {change} WHERE id = ?"  # noqa: S608 -- ours

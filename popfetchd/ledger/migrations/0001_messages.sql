@@ -22,6 +22,7 @@ CREATE TABLE message (
     form TEXT NOT NULL,
     header_digest BLOB NOT NULL CHECK (length(header_digest) = 32),
     content_digest BLOB NOT NULL CHECK (length(content_digest) = 32),
+    likeness BLOB CHECK (length(likeness) = 32), -- none: its header names it not
     format TEXT NOT NULL,
     directory TEXT NOT NULL,
     base TEXT NOT NULL,
@@ -31,6 +32,7 @@ CREATE TABLE message (
     accounted INTEGER NOT NULL DEFAULT 0,        -- the last complete listing had it
     doubtful INTEGER NOT NULL DEFAULT 0,         -- its unique-id says nothing
     marked INTEGER NOT NULL DEFAULT 0,           -- DELE was sent, no +OK to QUIT came
+    altered INTEGER NOT NULL DEFAULT 0,          -- other octets at each RETR
     recorded_at REAL NOT NULL,
     archived_at REAL CHECK (archived_at IS NOT NULL OR state = 'recorded'),
     removed_at REAL CHECK (removed_at IS NOT NULL OR state <> 'removed')
@@ -38,10 +40,16 @@ CREATE TABLE message (
 
 -- Holds all that selection asks for, so that a visit never reads the wide rows.
 CREATE INDEX message_known ON message (
-    account, state, unique_id, octets_listed, archived_at, accounted, doubtful, marked
+    account, state, unique_id, octets_listed, archived_at, accounted, doubtful, marked,
+    altered
 );
 
 CREATE INDEX message_by_content ON message (account, content_digest);
+
+CREATE INDEX message_by_header ON message (account, header_digest);
+
+CREATE INDEX message_by_likeness ON message (account, likeness)
+WHERE likeness IS NOT NULL;
 
 CREATE INDEX message_open ON message (account, base) WHERE state = 'recorded';
 
