@@ -31,6 +31,10 @@ CUTS = 40
 LETTERS = list(letters(30, seed=7))
 SENT = sorted(letter.served for letter in LETTERS)
 
+FAREWELL = 150
+"""Octets, in TLS, that hold the +OK to the last DELE, that to QUIT, and the end: there
+removal is in doubt."""
+
 ORDERLY = {None, "disconnected", "timeout", "tls"}
 """Reasons that a cut may have: it is the network's doing, never a fault of ours."""
 
@@ -74,15 +78,16 @@ def measured(site: Installation, dovecot: Dovecot) -> Heard:
 
 def troubles(whole: Heard) -> Iterator[Trouble]:
     """
-    Yield the cuts: three of the way down for each of the way up.
+    Yield the cuts: of the way up, near the end, and twice anywhere on the way down.
     """
-    chance = random.Random(8)
+    chance, up, down = random.Random(8), len(whole.up), len(whole.down)
     for number in range(CUTS):
         end = list(End)[number % len(End)]
-        if number % 4:
-            yield Trouble(down=Flow(chance.randint(0, len(whole.down)), end))
+        if number % 4 == 0:
+            yield Trouble(up=Flow(chance.randint(0, up), end))
         else:
-            yield Trouble(up=Flow(chance.randint(0, len(whole.up)), end))
+            first = down - FAREWELL if number % 4 == 1 else 0
+            yield Trouble(down=Flow(chance.randint(first, down), end))
 
 
 def test_one_run_mends_every_cut(dovecot, tmp_path):
@@ -114,4 +119,5 @@ def test_one_run_mends_every_cut(dovecot, tmp_path):
     for user, cut in zip(users, cuts, strict=True):
         assert (cut, True) == (cut, SENT == site.archived(user.name))
         assert (cut, []) == (cut, site.unfinished(user.name))
+        assert (cut, {("removed",)}) == (cut, set(site.rows("state", user.name)))
         assert (cut, 0) == (cut, user.count())

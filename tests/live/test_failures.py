@@ -33,7 +33,7 @@ from tests.live.dovecot import (
     free_ports,
 )
 from tests.relay import Relay
-from tests.wire import PATIENCE, Installation, leaked, spellings
+from tests.wire import PATIENCE, Account, Installation, leaked, spellings
 
 
 pytestmark = pytest.mark.live
@@ -234,7 +234,12 @@ def site(tmp_path):
     return Installation(tmp_path)
 
 
-def account(site: Installation, case: Case, stage: Stage, dovecot: Dovecot):
+def account(
+    site: Installation, case: Case, stage: Stage, dovecot: Dovecot, timeout=TIMEOUT
+) -> Account:
+    """
+    Return the account of *case*, named like it.
+    """
     return site.account(
         NAME,
         PASSWORD,
@@ -243,7 +248,7 @@ def account(site: Installation, case: Case, stage: Stage, dovecot: Dovecot):
         host="localhost",
         tls=case.tls,
         ca_file=dovecot.ca_file,
-        timeout=f"{TIMEOUT}s",
+        timeout=f"{timeout}s",
         deadline=f"{DEADLINE}s",
     )
 
@@ -294,7 +299,7 @@ def test_all_failures_at_once_hold_up_nobody(dovecot, site):
     with ExitStack() as stack:
         stages = [stack.enter_context(on_stage(case, dovecot)) for case in CASES]
         failing = [
-            account(site, case, stage, dovecot)
+            account(site, case, stage, dovecot, timeout=DEADLINE)  # so many at once
             for case, stage in zip(CASES, stages, strict=True)
         ]
         site.configure(
