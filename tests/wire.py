@@ -54,6 +54,7 @@ class Fetched:
         """
         What `--json` told of each account.
         """
+        assert self.stdout, self.stderr  # it ended before it could tell
         return {report["account"]: report for report in json.loads(self.stdout)}
 
     @property

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 from subprocess import Popen, TimeoutExpired
 
 import pytest
@@ -68,6 +69,7 @@ class Case:
             process.wait(after)
         process.kill()
         process.communicate()
+        assert process.returncode in {0, -SIGKILL}
         return "ended before" if process.returncode == 0 else self._hit()
 
     def published(self) -> int:
