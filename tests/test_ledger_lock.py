@@ -4,7 +4,9 @@ The lock on an account: across threads, processes, kills and children.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -177,3 +179,23 @@ def test_a_lock_that_cannot_be_is_told(path, monkeypatch):
     with pytest.raises(LedgerError, match="Operation not supported"):
         AccountLock(ALICE, path).acquire()
     assert before == open_descriptors()
+
+
+def test_a_failing_close_is_no_failure(path, monkeypatch):
+    """
+    What close(2) says of a lock's file covers up no other error, and the lock is gone.
+    """
+    close = os.close
+
+    def fails(fd):
+        close(fd)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("popfetchd.ledger.lock.os.close", fails)
+        with (
+            pytest.raises(ZeroDivisionError),
+            AccountLock(ALICE, path).acquire(),
+        ):
+            raise ZeroDivisionError
+    assert AccountLock(ALICE, path).acquire() is not None

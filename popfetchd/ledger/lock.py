@@ -16,6 +16,7 @@ import os
 import time
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,11 +67,11 @@ class AccountLock:
 
     def release(self) -> None:
         """
-        Let go of the lock, if it is held.
+        Let go of the lock, if it is held. Never raises.
         """
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            _close(fd)
 
     def __enter__(self) -> Self:
         return self if self._fd is not None else self.acquire()
@@ -92,10 +93,16 @@ class AccountLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(fd)
+            _close(fd)
             return False
         except OSError as error:
-            os.close(fd)
+            _close(fd)
             raise refused(self._path, error) from error
         self._fd = fd
         return True
+
+
+def _close(fd: int) -> None:
+    # Whatever close(2) says, descriptor and lock are gone; there is no data to lose.
+    with suppress(OSError):
+        os.close(fd)
