@@ -21,10 +21,10 @@ import pytest
 from tests.letters import letters
 from tests.live.dovecot import HOST, Dovecot, User
 from tests.relay import End, Flow, Heard, Relay, Trouble
-from tests.wire import Account, Installation
+from tests.wire import PATIENCE, Account, Installation
 
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
 
 CUTS = 40
 

@@ -43,7 +43,7 @@ LOOK_AGAIN = 0.002
 pytestmark = [
     pytest.mark.live,
     pytest.mark.slow,
-    pytest.mark.timeout(120 + 15 * KILLS),  # half of it is for Dovecot's new letters
+    pytest.mark.timeout(PATIENCE + 20 * KILLS),  # on a busy machine
 ]
 
 

@@ -27,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """Runs a command and prints its peak in KiB. It is small itself: where a process begins
 as a copy of another, the other's memory counts as its own."""
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
 
 
 def peak(command: list[str]) -> int:

@@ -10,10 +10,10 @@ from tests.letters import EMPTY, KINDS, LARGE, letters
 from tests.live.dovecot import HOST, running
 from tests.live.oracle import fetch_raw
 from tests.relay import Flow, Relay, Trouble
-from tests.wire import Installation
+from tests.wire import PATIENCE, Installation
 
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(2 * PATIENCE)]
 
 
 @pytest.fixture
