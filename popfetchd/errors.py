@@ -45,6 +45,7 @@ The tree::
     │       └── SystemPermanent         sys_perm     [SYS/PERM]
     ├── ArchiveError                archive
     │   ├── DiskFull                disk_full
+    │   ├── NearlyFull              disk_full       less is free than `min_free`
     │   ├── NotProved               archive         what was read back is not what was written
     │   └── UnsafeArchive           archive         a place where we will not write
     └── LedgerError                 ledger
@@ -725,6 +726,31 @@ class DiskFull(ArchiveError):
         return (
             "make room; nothing was removed from the server, fetching resumes by itself"
         )
+
+
+class NearlyFull(ArchiveError):
+    """
+    What is to be fetched would leave less free than `min_free`. Nothing has failed yet.
+    """
+
+    reason = Reason.DISK_FULL
+
+    def __init__(self, path: str | os.PathLike[str], free: int, least: int) -> None:
+        super().__init__("retrieve", path, f"{free} octets are free")
+        self.free = free
+        self.least = least
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.free} octets are free, and min_free keeps {self.least}"
+        )
+
+    @property
+    def hint(self) -> str:
+        """
+        What the operator can do, one sentence.
+        """
+        return "make room, or lower `min_free:`; fetching resumes by itself"
 
 
 class NotProved(ArchiveError):

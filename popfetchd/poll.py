@@ -24,12 +24,15 @@ Rules of this file:
 
 from __future__ import annotations
 
+import os
+
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby, islice
+from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import Protocol, Self
@@ -42,6 +45,7 @@ from popfetchd.errors import (
     Interrupted,
     LedgerBehind,
     LimitExceeded,
+    NearlyFull,
     NetworkError,
     PopfetchdError,
     RemoteError,
@@ -56,6 +60,7 @@ from popfetchd.pop3.transport import Deadline
 from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
 from popfetchd.selection import Removable, Selection, is_quarantined, select
 from popfetchd.values import (
+    NEVER,
     Account,
     Alike,
     Channel,
@@ -123,6 +128,16 @@ class Nobody:
     def archived(self, messages: int) -> None: ...
 
 
+def free_octets(path: Path) -> int:
+    """
+    Return how many octets are free for us where *path* is, or will be.
+    """
+    while not path.exists():
+        path = path.parent
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """
@@ -135,6 +150,8 @@ class Means:
     """Opens the archive at a destination; the caller closes it."""
     secret: Callable[[SecretSource], Secret]
     now: Callable[[], float]
+    free: Callable[[Path], int] = free_octets
+    """Octets that are free where an archive at this path is, or will be."""
 
 
 def poll(
@@ -212,6 +229,8 @@ class Visit:
         self.tally = Tally()
         self.gave_up: set[UniqueId | None] = set()
         """Messages that failed in this visit; not tried again in it."""
+        self.full: NearlyFull | None = None
+        """Why the visit retrieved less than it wanted."""
 
     def make(self) -> PollReport:
         """
@@ -224,6 +243,7 @@ class Visit:
             self._settle()
             while self._one_session():
                 pass
+            failure = self.full
             if self.stop.is_set() and self.tally.waiting:
                 failure = Interrupted()
         except PopfetchdError as error:
@@ -368,13 +388,14 @@ class Visit:
 
     def _due(self, kept: Sequence[Kept]) -> list[Proven]:
         # What this session retrieved, and whose time to be removed has come.
-        if self.account.delete_after is None or self.tally.removals_paused:
+        if self.tally.removals_paused:
             return []
-        last = self.means.now() - self.account.delete_after
+        now, removable_at = self.means.now(), self.account.removable_at
         proofs = (
             proven_by_content(receipt, m.listed, m.spooled.fingerprint.content)
             for m in kept
-            if (receipt := m.receipt) is not None and receipt.archived_at <= last
+            if (receipt := m.receipt) is not None
+            and removable_at(receipt.archived_at, receipt.arrived_at) <= now
         )
         return [proof for proof in proofs if proof is not None]
 
@@ -390,8 +411,9 @@ class Visit:
                 headers += self._headers(session, strangers[1:])
         # What is due to be removed has to be retrieved anyhow, to prove it.
         wait = self.account.delete_after
-        since = 0.0 if wait is None else self.means.now() - wait
-        known = self.means.ledger.recognise(self.account.name, headers, since)
+        moment = -NEVER if wait is None else self.means.now() - wait
+        later_than = (self.account.delete_since, moment)
+        known = self.means.ledger.recognise(self.account.name, headers, later_than)
         self.tally.matched += len(known)
         return [m for m in plan.wanted if m.number not in known]
 
@@ -419,8 +441,9 @@ class Visit:
         unanswered = {listed.number: listed for listed in wanted}
         numbers = iter(self.means.ledger.reserve(len(wanted)))
         keeper = Keeper(lambda batch: kept.extend(self._keep(archive, batch)))
+        chosen = self._while_room(self._while_time(wanted))
         with self._stage(Stage.RETRIEVE), keeper, self._blaming(unanswered):
-            for number, body in session.retrieve(self._while_time(list(unanswered))):
+            for number, body in session.retrieve(m.number for m in chosen):
                 listed = unanswered[number]
                 if isinstance(body, ServerRefusal):
                     refused.append((listed, _of_the_message(body)))
@@ -445,12 +468,23 @@ class Visit:
                 self._failed(listed, error)
             raise
 
-    def _while_time(self, numbers: Iterable[MessageNumber]) -> Iterator[MessageNumber]:
+    def _while_time(self, wanted: Iterable[Listed]) -> Iterator[Listed]:
         enough = self.account.deadline * GIVE_WAY
-        for number in numbers:
+        for listed in wanted:
             if self.stop.is_set() or self.deadline.remaining() < enough:
                 return
-            yield number
+            yield listed
+
+    def _while_room(self, wanted: Iterable[Listed]) -> Iterator[Listed]:
+        # Before the disk is full: what others write there must not fail because of us.
+        path, least = self.account.destination.path, self.account.min_free
+        free = self.means.free(path)
+        for listed in wanted:
+            free -= listed.octets or 0
+            if free < least:
+                self.full = NearlyFull(path, free + (listed.octets or 0), least)
+                return
+            yield listed
 
     def _spool(
         self, archive: Archive, listed: Listed, number: int, body: Iterator[bytes]
@@ -539,7 +573,7 @@ class Visit:
         *,
         left: bool,
     ) -> bool:
-        if self.stop.is_set() or self.tally.login_delay:
+        if self.stop.is_set() or self.full or self.tally.login_delay:
             return False
         if self.deadline.remaining() < self.account.deadline / 2:
             return False

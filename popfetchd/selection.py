@@ -124,8 +124,9 @@ def select(
 
 def _by_unique_id(known: Iterable[Known]) -> dict[UniqueId | None, list[Known]]:
     rows: defaultdict[UniqueId | None, list[Known]] = defaultdict(list)
+    # What vanished bears its unique-id no more: whatever comes under it is a stranger.
     for row in known:
-        if row.unique_id is not None:
+        if row.unique_id is not None and row.accounted:
             rows[row.unique_id].append(row)
     return rows
 
@@ -139,17 +140,14 @@ def _sharing_a_unique_id(listing: Listing) -> Iterable[list[Listed]]:
 
 
 def _hinted(copies: list[Listed], bearers: list[Known]) -> bool:
-    # As many copies as rows, all of them there at the last listing, sizes as then.
-    return (
-        len(copies) == len(bearers)
-        and all(row.accounted for row in bearers)
-        and Counter(m.octets for m in copies) == Counter(r.octets for r in bearers)
-    )
+    # As many copies as rows, with octets as at the last listing.
+    return Counter(m.octets for m in copies) == Counter(r.octets for r in bearers)
 
 
 def _due(bearers: list[Known], account: Account, now: float) -> bool:
-    wait = account.delete_after
-    return wait is not None and all(row.archived_at + wait <= now for row in bearers)
+    return all(
+        account.removable_at(row.archived_at, row.arrived_at) <= now for row in bearers
+    )
 
 
 def _within_bounds(

@@ -230,6 +230,20 @@ class Cron:
 Schedule = Every | Cron
 
 
+class Since(StrEnum):
+    """
+    From when the time counts after which a message may leave the server.
+    """
+
+    ARCHIVED = "archived"
+    ARRIVED = "arrived"
+    """As its topmost Received header says, else when it was fetched."""
+
+
+NEVER = math.inf
+"""A time that does not come, in seconds since 1970."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """
@@ -242,10 +256,25 @@ class Account:
     destination: Destination
     schedule: Schedule
     delete_after: float | None = None
-    """Seconds after archiving; 0.0: once verified; None: never."""
+    """Seconds until a message may leave the server; 0.0: once verified; None: never."""
+    delete_since: Since = Since.ARCHIVED
+    """From when those seconds count."""
+    trust_archive: bool = False
+    """Remove also what has been archived earlier and is not found in the archive now."""
     max_message_size: Octets | None = None
+    min_free: Octets = Octets(0)
+    """Octets that retrieving leaves free where the archive is."""
     deadline: float = 1800.0
     """Seconds that a whole visit may take."""
+
+    def removable_at(self, archived_at: float, arrived_at: float) -> float:
+        """
+        Return when a message may leave the server (seconds since 1970), or NEVER.
+        """
+        if self.delete_after is None:
+            return NEVER
+        by_age = self.delete_since is Since.ARRIVED
+        return (arrived_at if by_age else archived_at) + self.delete_after
 
 
 # -- what the server shows ------------------------------------------------------------
@@ -366,6 +395,8 @@ class Fingerprint:
     content: ContentDigest
     likeness: Likeness | None = None
     """What names the message; None where its header does not."""
+    arrived_at: float = 0.0
+    """Seconds since 1970: its topmost Received, else when the visit began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +470,7 @@ class Receipt:
     content: ContentDigest
     archived_at: float
     """Seconds since 1970, when the copy was published."""
+    arrived_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,6 +503,7 @@ class Known(NamedTuple):
     doubtful: bool
     marked: bool
     altered: bool = False
+    arrived_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,6 +562,7 @@ class Unproven(StrEnum):
     PAUSED = "paused"
     MISMATCH = "mismatch"
     ALTERED = "altered"
+    MISSING = "missing"
     REFUSED = "refused"
 
 
@@ -628,7 +662,3 @@ class AccountState:
     last_login: float = 0.0
     login_delay: float = 0.0
     """Seconds between logins that the server asked for at the last visit."""
-
-
-NEVER = math.inf
-"""A time that does not come: the next visit of an account that has none."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pydantic import ValidationError
+
 from popfetchd import values
 from popfetchd.config import plain
 from popfetchd.config.model import Configuration
@@ -49,7 +51,10 @@ def test_minimal():
             ),
             schedule=values.Every(300.0, 30.0),
             delete_after=None,
+            delete_since=values.Since.ARCHIVED,
+            trust_archive=False,
             max_message_size=None,
+            min_free=100_000_000,
             deadline=1800.0,
         )
         == account()
@@ -140,3 +145,39 @@ def test_inline_secret():
     found = account(password_env=None, password="hunter2")
     assert "hunter2" == found.login.secret.secret.reveal()
     assert "hunter2" not in repr(found)
+
+
+def test_removal_by_age():
+    """
+    `{age: 30d}` counts from a message's arrival, a bare duration from its archiving.
+    """
+    by_age = account(delete_after={"age": "30d"})
+    plain_ = account(delete_after="30d")
+
+    assert (2_592_000.0, values.Since.ARRIVED) == (
+        by_age.delete_after,
+        by_age.delete_since,
+    )
+    assert (2_592_000.0, values.Since.ARCHIVED) == (
+        plain_.delete_after,
+        plain_.delete_since,
+    )
+
+
+@pytest.mark.parametrize("text", ["true", "True", "TRUE"])
+def test_trust_is_a_switch(text):
+    """
+    A switch takes true and false, as YAML 1.2 writes them, and nothing else.
+    """
+    assert account(trust_archive=text).trust_archive
+    assert not account(trust_archive="false").trust_archive
+    with pytest.raises(ValidationError):
+        account(trust_archive="yes")
+
+
+def test_removal_by_age_takes_one_key():
+    """
+    A mapping that does not hold `age` alone is refused.
+    """
+    with pytest.raises(ValidationError):
+        account(delete_after={"age": "30d", "more": "1d"})

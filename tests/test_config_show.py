@@ -56,6 +56,8 @@ accounts:
   cron: '*/10 8-18 * * mon-fri'
   timezone: Europe/Berlin
   delete_after: 30d
+  trust_archive: false
+  min_free: 100MB
   timeout: 1m
   deadline: 30m
   archive:
@@ -73,6 +75,8 @@ accounts:
   every: 1m30s
   jitter: 30s
   delete_after: verified
+  trust_archive: false
+  min_free: 100MB
   max_message_size: 50MB
   timeout: 1m
   deadline: 30m

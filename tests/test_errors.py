@@ -38,6 +38,7 @@ from popfetchd.errors import (
     LoginDelayed,
     Mistake,
     NameNotResolved,
+    NearlyFull,
     NetworkError,
     NoMechanism,
     NotProved,
@@ -242,6 +243,12 @@ TOLD = [
         DiskFull("write", "/srv/mail/tmp/1", "No space left on device"),
         "/srv/mail/tmp/1: write: No space left on device",
         "make room; nothing was removed from the server, fetching resumes by itself",
+        (Reason.DISK_FULL, OPERATOR, TRANSIENT),
+    ),
+    (
+        NearlyFull("/srv/mail", 900, 1000),
+        "/srv/mail: 900 octets are free, and min_free keeps 1000",
+        "make room, or lower `min_free:`; fetching resumes by itself",
         (Reason.DISK_FULL, OPERATOR, TRANSIENT),
     ),
     (

@@ -4,6 +4,8 @@ One visit, end to end, against a real server on loopback: what must hold whateve
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from popfetchd import poll as poll_module
@@ -15,12 +17,13 @@ from popfetchd.errors import (
     Interrupted,
     LedgerBehind,
     LimitExceeded,
+    NearlyFull,
     SystemTemporary,
     TooSoon,
     Unexpected,
 )
 from popfetchd.maildrop.dialogue import Dialogue, error, ok
-from popfetchd.values import Octets, Outcome, Skip, UniqueId, Unproven
+from popfetchd.values import Octets, Outcome, Since, Skip, UniqueId, Unproven
 from tests.world import world
 
 
@@ -821,3 +824,58 @@ def test_one_unique_id_of_many_that_changed_archives_nothing(here):
 
     assert (0, 1, False) == (report.archived, report.matched, report.reset)
     assert 15 == retrieved(here)
+
+
+# -- retention ------------------------------------------------------------------------
+
+
+def test_removal_by_age_counts_from_the_arrival(here):
+    """
+    `{age: 1h}` removes what arrived an hour ago, however lately it was archived.
+    """
+    at = b"Received: by mx; Tue, 14 Nov 2023 %s:00:00 +0000\r\nSubject: x\r\n\r\n"
+    old, young = at % b"20", at % b"22"
+    here.deliver(old, young)
+
+    report = here.visit(delete_after=3600.0, delete_since=Since.ARRIVED)
+
+    assert (2, 1) == (report.archived, report.removed)
+    assert [young] == here.waiting()
+    assert 1 == here.visit(delete_after=60.0, delete_since=Since.ARRIVED).removed
+
+
+def test_retrieving_stops_before_the_disk_is_full(here):
+    """
+    What would leave less free than min_free stays on the server, is told, and is
+    fetched when there is room.
+    """
+    sent = letters(4)
+    here.deliver(*sent)
+    room = 1000 + 2 * len(sent[0])
+    here.means = replace(here.means, free=lambda _path: room)
+
+    report = here.visit(min_free=Octets(1000))
+
+    assert isinstance(report.failure, NearlyFull)
+    assert (2, 2) == (report.archived, report.waiting)
+    here.means = replace(here.means, free=lambda _path: 10_000)
+    assert 2 == here.visit(min_free=Octets(1000)).archived
+    assert sent == here.archived()
+
+
+def test_what_vanished_bears_its_unique_id_no_more(here):
+    """
+    A unique-id that was given to another message does not have it retrieved each time.
+    """
+    one, other = letters(2)
+    here.deliver(one, unique_id="same")
+    here.visit()
+    here.maildrop.remove(here.maildrop.messages)
+    here.visit()
+    here.deliver(other, unique_id="same")
+    here.visit()
+
+    here.visit()
+
+    assert 2 == retrieved(here)
+    assert [one, other] == here.archived()

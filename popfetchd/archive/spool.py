@@ -77,7 +77,8 @@ class SpoolFile:
         if self._to_lf is not None and self._to_lf.held:
             self._turn_back(self._to_lf)  # a CR was the last octet
         header = self._header.finish()
-        self._file.set_time(arrival(self._header.kept, self._visit_started))
+        arrived = arrival(self._header.kept, self._visit_started)
+        self._file.set_time(arrived)
         self._file.close()
         return self._evidence(
             Fingerprint(
@@ -87,6 +88,7 @@ class SpoolFile:
                 header=header,
                 content=ContentDigest(self._content.digest()),
                 likeness=likeness(self._header.kept),
+                arrived_at=arrived,
             )
         )
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
 
 from popfetchd.config import readers, scalars
-from popfetchd.values import ArchiveFormat, Mechanism, TlsMode
+from popfetchd.values import ArchiveFormat, Mechanism, Since, TlsMode
 
 
 MOST_SESSIONS = 10_000
@@ -75,10 +75,12 @@ def _schema(kind: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": kind, **more})
 
 
-def _spelled_delete_after(seconds: float | None) -> str:
-    if seconds is None:
+def _spelled_delete_after(value: tuple[float, Since] | None) -> str | dict[str, str]:
+    if value is None:
         return "never"
-    return scalars.spelled_duration(seconds) if seconds else "verified"
+    seconds, since = value
+    spelled = scalars.spelled_duration(seconds) if seconds else "verified"
+    return {"age": spelled} if since is Since.ARRIVED else spelled
 
 
 def _spelled_command(argv: tuple[str, ...] | None) -> list[str] | None:
@@ -117,12 +119,36 @@ Size = Annotated[
     _optionally(scalars.spelled_size),
     _schema("string", pattern=scalars.SIZE),
 ]
-DeleteAfter = Annotated[
-    float | None,
-    _scalar(readers.delete_after),
-    PlainSerializer(_spelled_delete_after),
-    _schema("string", pattern=f"^never$|^verified$|{scalars.DURATION}"),
+Room = Annotated[
+    int,
+    _scalar(scalars.size),
+    _optionally(scalars.spelled_size),
+    _schema("string", pattern=scalars.SIZE),
 ]
+DeleteAfter = Annotated[
+    tuple[float, Since] | None,
+    BeforeValidator(readers.delete_after),
+    PlainSerializer(_spelled_delete_after),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {
+                    "type": "string",
+                    "pattern": f"^never$|^verified$|{scalars.DURATION}",
+                },
+                {
+                    "type": "object",
+                    "properties": {
+                        "age": {"type": "string", "pattern": scalars.DURATION}
+                    },
+                    "required": ["age"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+Switch = Annotated[bool, _scalar(readers.switch), _schema("boolean")]
 CronLine = Annotated[str, _scalar(readers.cron), _schema("string", minLength=1)]
 Timezone = Annotated[str, _scalar(readers.timezone), _schema("string", minLength=1)]
 AbsolutePath = Annotated[Path, _scalar(readers.path), _schema("string", minLength=1)]

@@ -94,7 +94,12 @@ class Settings(Strict):
     timezone: kinds.Timezone = "UTC"
     """In which `cron` is read."""
     delete_after: kinds.DeleteAfter = None
-    """When a message may leave the server: never, verified, or a time after archiving."""
+    """When a message may leave the server: never, verified, a time after archiving, or
+    {age: …}, a time after its arrival."""
+    trust_archive: kinds.Switch = False
+    """Remove a message also where its copy, archived by an earlier visit, is gone."""
+    min_free: kinds.Room = 100_000_000
+    """Nothing is fetched that would leave less than this free where the archive is."""
     max_message_size: kinds.Size | None = None
     """Larger messages stay on the server and are reported."""
     timeout: kinds.Limit = 60.0

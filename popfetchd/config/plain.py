@@ -46,7 +46,7 @@ def filled(account: Account, template: str) -> str:
 
 
 def _account(account: Account) -> values.Account:
-    size = account.max_message_size
+    size, removal = account.max_message_size, account.delete_after
     return values.Account(
         name=values.AccountName(account.name),
         server=_server(account),
@@ -55,8 +55,11 @@ def _account(account: Account) -> values.Account:
             account.archive.format, Path(filled(account, account.archive.path))
         ),
         schedule=_schedule(account),
-        delete_after=account.delete_after,
+        delete_after=None if removal is None else removal[0],
+        delete_since=values.Since.ARCHIVED if removal is None else removal[1],
+        trust_archive=account.trust_archive,
         max_message_size=None if size is None else values.Octets(size),
+        min_free=values.Octets(account.min_free),
         deadline=account.deadline,
     )
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from popfetchd import crontab
 from popfetchd.config import scalars, templates
 from popfetchd.errors import quote
+from popfetchd.values import Since
 
 
 Reader = Callable[[str], object]
@@ -153,22 +154,43 @@ def octets(text: str) -> int:
     return count
 
 
-def delete_after(text: str) -> float | None:
+def delete_after(value: object) -> tuple[float, Since] | None:
     """
-    Read seconds after archiving: None is never, 0.0 once verified.
+    Read after how many seconds, since when; None is never, 0.0 once verified.
     """
+    if isinstance(value, dict):
+        if list(value) != ["age"]:
+            raise ValueError(f"must hold `age` and nothing else; {DELETE_AFTER}")
+        return _delay(written(value["age"])), Since.ARRIVED
+    text = written(value)
     if text in {"never", "verified"}:
-        return None if text == "never" else 0.0
+        return None if text == "never" else (0.0, Since.ARCHIVED)
+    return _delay(text), Since.ARCHIVED
+
+
+def _delay(text: str) -> float:
     try:
         seconds = scalars.duration(text)
     except ValueError:
-        raise ValueError(
-            f"{quote(text)} is not allowed; allowed are never, verified, "
-            "or a duration after archiving, such as 30d"
-        ) from None
+        raise ValueError(f"{quote(text)} is not allowed; {DELETE_AFTER}") from None
     if not seconds:
         raise ValueError("write `verified` to remove a message once its copy is proved")
     return seconds
+
+
+DELETE_AFTER = (
+    "allowed are never, verified, a duration after archiving, such as 30d, "
+    "or {age: 30d}, which counts from the message's arrival"
+)
+
+
+def switch(text: str) -> bool:
+    """
+    Read true or false, as YAML 1.2 writes them.
+    """
+    if text.lower() not in {"true", "false"}:
+        raise ValueError(f"{quote(text)} is not allowed; allowed are true, false")
+    return text.lower() == "true"
 
 
 def cron(text: str) -> str:

@@ -48,6 +48,7 @@ from popfetchd.values import (
     Receipt,
     Recorded,
     RowId,
+    Since,
     UniqueId,
     Verified,
 )
@@ -188,13 +189,13 @@ class Ledger:
         self,
         account: AccountName,
         headers: Sequence[tuple[Listed, HeaderDigest]],
-        since: float,
+        later_than: tuple[Since, float],
     ) -> set[MessageNumber]:
         """
         Match listed messages with rows that the listing has not accounted for.
 
-        A row is matched when it was archived after *since* (seconds since 1970), its
-        octets are those listed, and its header, which names it, is that of exactly one
+        A row is matched when it was archived, or arrived, later than the time given,
+        its octets are those listed, and its header, which names it, is that of exactly one
         row and one of *headers*. Returns the numbers of the messages that need not be
         retrieved. It is no proof: their rows are doubtful.
         """
@@ -206,7 +207,7 @@ class Ledger:
             lambda db: {
                 listed.number
                 for listed, header in alone
-                if table.recognise(db, account, listed, header, since)
+                if table.recognise(db, account, listed, header, later_than)
             }
         )
 

@@ -36,19 +36,23 @@ from popfetchd.values import (
     Receipt,
     Recorded,
     RowId,
+    Since,
     UniqueId,
     Verified,
 )
 
 
-RECEIPT = "id, unique_id, octets_listed, header_digest, content_digest, archived_at"
+RECEIPT = (
+    "id, unique_id, octets_listed, header_digest, content_digest, archived_at, "
+    "arrived_at"
+)
 
 INSERT = """
     INSERT INTO message (
         account, unique_id, octets_listed, octets, stored, form, header_digest,
         content_digest, likeness, format, directory, base, name, number, state,
-        doubtful, recorded_at
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'recorded', ?, ?)
+        doubtful, arrived_at, recorded_at
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'recorded', ?, ?, ?)
 """
 
 SAME_MESSAGE = """
@@ -81,7 +85,7 @@ RECOGNISE = """
         unique_id = :unique_id, accounted = 1, doubtful = 1, marked = 0
     WHERE account = :account AND header_digest = :header
     AND octets_listed IS :octets AND state = 'published' AND accounted = 0
-    AND archived_at > :since AND 1 = (
+    AND iif(:by_age, arrived_at, archived_at) > :since AND 1 = (
         SELECT count(*) FROM message
         WHERE account = :account AND header_digest = :header
     ) RETURNING id
@@ -204,14 +208,14 @@ def known(db: sqlite3.Connection, account: AccountName) -> list[Known]:
     """
     # As a number, since each column of 100,000 rows costs a hundredth of a second.
     found = db.execute(
-        "SELECT id, unique_id, octets_listed, archived_at,"
+        "SELECT id, unique_id, octets_listed, archived_at, arrived_at,"
         " accounted + 2 * doubtful + 4 * marked + 8 * altered"
         " FROM message WHERE account = ? AND state = 'published'",
         (account,),
     )
     return [
-        Known._make((row, unique_id, octets, archived_at, *FLAGS[flags]))
-        for row, unique_id, octets, archived_at, flags in found
+        Known._make((row, unique_id, octets, archived_at, *FLAGS[flags], arrived_at))
+        for row, unique_id, octets, archived_at, arrived_at, flags in found
     ]
 
 
@@ -321,6 +325,7 @@ def _insert(
 ) -> Recorded:
     spooled = verified.spooled
     listed, print_, copy = spooled.listed, spooled.fingerprint, spooled.copy
+    arrived = print_.arrived_at
     message = (listed.unique_id, listed.octets, print_.octets, print_.stored)
     digests = (print_.form.value, print_.header, print_.content, print_.likeness)
     place = (
@@ -330,7 +335,9 @@ def _insert(
         copy.name,
         spooled.number,
     )
-    cursor = db.execute(INSERT, (account, *message, *digests, *place, doubtful, now))
+    cursor = db.execute(
+        INSERT, (account, *message, *digests, *place, doubtful, arrived, now)
+    )
     return Recorded(RowId(cursor.lastrowid or 0), copy, print_.content)
 
 
@@ -349,19 +356,21 @@ def recognise(
     account: AccountName,
     listed: Listed,
     header: HeaderDigest,
-    since: float,
+    later_than: tuple[Since, float],
 ) -> bool:
     """
     Adopt the row whose header, borne by no other, is that of *listed*.
 
-    One that was archived at *since* or before is left for its content to tell.
+    One that was archived, or arrived, no later is left for its content to tell.
     """
+    since, moment = later_than
     facts = {
         "account": account,
         "header": header,
         "unique_id": listed.unique_id,
         "octets": listed.octets,
-        "since": since,
+        "by_age": since is Since.ARRIVED,
+        "since": moment,
     }
     return db.execute(RECOGNISE, facts).fetchone() is not None
 
@@ -471,9 +480,9 @@ def forgive(
 
 
 def _receipt(
-    found: tuple[int, str | None, int | None, bytes, bytes, float],
+    found: tuple[int, str | None, int | None, bytes, bytes, float, float],
 ) -> Receipt:
-    row, unique_id, octets, header, content, archived_at = found
+    row, unique_id, octets, header, content, archived_at, arrived_at = found
     return Receipt(
         row=RowId(row),
         unique_id=None if unique_id is None else UniqueId(unique_id),
@@ -481,6 +490,7 @@ def _receipt(
         header=HeaderDigest(header),
         content=ContentDigest(content),
         archived_at=archived_at,
+        arrived_at=arrived_at,
     )
 
 

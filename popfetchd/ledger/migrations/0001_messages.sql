@@ -33,6 +33,7 @@ CREATE TABLE message (
     doubtful INTEGER NOT NULL DEFAULT 0,         -- its unique-id says nothing
     marked INTEGER NOT NULL DEFAULT 0,           -- DELE was sent, no +OK to QUIT came
     altered INTEGER NOT NULL DEFAULT 0,          -- other octets at each RETR
+    arrived_at REAL NOT NULL,                    -- topmost Received, else its visit
     recorded_at REAL NOT NULL,
     archived_at REAL CHECK (archived_at IS NOT NULL OR state = 'recorded'),
     removed_at REAL CHECK (removed_at IS NOT NULL OR state <> 'removed')
@@ -41,7 +42,7 @@ CREATE TABLE message (
 -- Holds all that selection asks for, so that a visit never reads the wide rows.
 CREATE INDEX message_known ON message (
     account, state, unique_id, octets_listed, archived_at, accounted, doubtful, marked,
-    altered
+    altered, arrived_at
 );
 
 CREATE INDEX message_by_content ON message (account, content_digest);
