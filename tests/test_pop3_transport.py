@@ -553,6 +553,14 @@ def test_a_context_that_cannot_be_made_closes(tmp_path: Path) -> None:
         opened(secure(port, tmp_path / "missing.pem"))
 
 
+def test_a_failing_close_is_no_failure() -> None:
+    """What close(2) says of a connection takes nothing back that a server answered."""
+    with served(quiet) as port:
+        channel = opened(plain(port))
+        os.close(channel._sock.fileno())
+        channel.close()
+
+
 @pytest.mark.parametrize(
     ("error", "problem"),
     [(OSError("in words"), "in words"), (OSError(), "OSError"), (ValueError("x"), "x")],

@@ -28,7 +28,7 @@ import time
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import zip_longest
 from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_NODELAY
@@ -340,9 +340,10 @@ class Transport:
 
     def close(self) -> None:
         """
-        Close the connection, without a word. May be called again.
+        Close the connection, without a word. Never raises; may be called again.
         """
-        self._sock.close()
+        with suppress(OSError):  # all that counts was said and answered before
+            self._sock.close()
 
     def _wrapped(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         return context.wrap_socket(
