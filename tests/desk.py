@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -157,6 +158,17 @@ class Desk:
         )
         self._ends.callback(end, process)
         return process
+
+
+def until(condition, patience: float = PATIENCE):
+    """
+    Return what *condition* gives as soon as that is true; fail after *patience* seconds.
+    """
+    end = time.monotonic() + patience
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.02)
+    return found
 
 
 def end(process: subprocess.Popen) -> None:

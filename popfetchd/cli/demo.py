@@ -147,7 +147,7 @@ def _tell(url: str, directory: Path) -> None:
 
 def _summary(service: Service, directory: Path) -> int:
     state = service.metrics.states()[AccountName("alice")]
-    files = sum(1 for _ in (directory / "mail/alice/new").iterdir())
+    files = sum(1 for _ in (directory / "mail/alice").glob("new/*"))
     print(
         f"demo: {state.archived} messages archived, {files} files in the maildir, "
         f"{state.waiting} waiting",
