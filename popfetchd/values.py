@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -195,16 +195,20 @@ class ArchiveFormat(StrEnum):
     """
 
     MAILDIR = "maildir"
+    MBOX = "mbox"
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """
-    Where an account's messages are archived; *path* is absolute, templates resolved.
+    Where an account's messages are archived; *path* is absolute, templates resolved
+    but for `{year}`, `{month}` and `{day}`, which each message's arrival decides.
     """
 
     format: ArchiveFormat
     path: Path
+    spool: Path | None = None
+    """The folder of the spool files, where it is not the format's usual one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,19 +403,49 @@ class Fingerprint:
     """Seconds since 1970: its topmost Received, else when the visit began."""
 
 
+class Extent(NamedTuple):
+    """
+    Where a message stands in an mbox, in octets from the file's start.
+
+    *bare* is the SHA-256 of the stored form without the headers that mail readers
+    change: it finds the message again after a reader wrote the file anew.
+    """
+
+    offset: int
+    length: int
+    bare: ContentDigest
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """
     Where the archived copy stands.
 
-    *base* is the unique name without its size; the spool file bears it. *name* is the
-    final name, without the flags that a mail reader adds.
+    *directory* is the maildir, or the mbox, which is a file. *base* is the unique name
+    without its size; the spool file bears it. *name* is the final name, without the
+    flags that a mail reader adds; in an mbox nothing bears a name, and it is the base.
     """
 
     format: ArchiveFormat
     directory: Path
     base: str
     name: str
+    spool: Path | None = None
+    """The folder of the spool file; None: the maildir's tmp/."""
+    extent: Extent | None = None
+    """Of an mbox, once its place is known."""
+
+
+class Condition(StrEnum):
+    """
+    How an archived copy was found. MOVED: whole, at another place in its archive.
+    """
+
+    WHOLE = "whole"
+    MOVED = "moved"
+    ALTERED = "altered"
+    TRUNCATED = "truncated"
+    MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,6 +479,18 @@ class Recorded:
     row: RowId
     copy: Copy
     content: ContentDigest
+
+
+class LeftOpen(NamedTuple):
+    """
+    The open rows of one place in an archive, whichever account's, oldest first.
+
+    *claimed* says, for the `bare` digest of each, how many archived messages there
+    have the same one.
+    """
+
+    rows: Sequence[Recorded]
+    claimed: Mapping[ContentDigest, int]
 
 
 @dataclass(frozen=True, slots=True)

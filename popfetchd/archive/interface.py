@@ -8,7 +8,16 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from popfetchd.archive.spool import SpoolFile
-from popfetchd.values import Copy, Listed, Published, Recorded, Spooled, Verified
+from popfetchd.values import (
+    Condition,
+    ContentDigest,
+    Copy,
+    Listed,
+    Published,
+    Recorded,
+    Spooled,
+    Verified,
+)
 
 
 class Archive(Protocol):
@@ -44,6 +53,9 @@ class Archive(Protocol):
 
     def highest_number(self) -> int:
         """Return the highest number of our ledger in the archive; 0 without any."""
+
+    def check(self, copy: Copy, content: ContentDigest) -> Condition:
+        """Read *copy* again: is it the stored form of digest *content*, and where."""
 
     def close(self) -> None:
         """Let go of the place. Never raises; may be called again."""

@@ -40,11 +40,14 @@ from popfetchd.archive.durable import (
     sync_folder,
     sync_found,
 )
+from popfetchd.archive.finding import Finder
 from popfetchd.archive.folders import reach, reach_within, sync_above, sync_names
 from popfetchd.archive.spool import SpoolFile
 from popfetchd.errors import ArchiveError, UnsafeArchive
 from popfetchd.values import (
     ArchiveFormat,
+    Condition,
+    ContentDigest,
     Copy,
     Fingerprint,
     LedgerId,
@@ -100,6 +103,7 @@ class Maildir:
         self._anchored = False
         self._place: Place | None = None
         self._held = ExitStack()
+        self._finder: Finder | None = None
 
     # -- open and close ---------------------------------------------------------------
 
@@ -126,7 +130,7 @@ class Maildir:
         """
         Let go of the maildir. Never raises; may be called again.
         """
-        self._place = None
+        self._place = self._finder = None
         self._held.close()
 
     def _hold(self, stack: ExitStack, *folders: Folder) -> None:
@@ -301,6 +305,17 @@ class Maildir:
         folders = (self._at.tmp, self._at.new, self._at.cur)
         found = (self._ours.match(n) for f in folders for n in self._names(f))
         return max((int(name.group(1)) for name in found if name), default=0)
+
+    # -- looking at it again ----------------------------------------------------------
+
+    def check(self, copy: Copy, content: ContentDigest) -> Condition:
+        """
+        Tell how *copy* is found now, wherever a mail reader put it within the maildir.
+        """
+        self._mine(copy)
+        if self._finder is None:
+            self._finder = Finder(self._disk, self._at.here)
+        return self._finder.condition(copy, content)
 
     def _names(self, folder: Folder) -> list[str]:
         with step("list", folder):

@@ -30,6 +30,9 @@ STRANGE = re.compile(r"[^A-Za-z0-9._-]")
 ADDED = re.compile(r"[,:]")
 """What a size, a reader's number or a reader's flags begin with."""
 
+SIZE = re.compile(r",S=(\d+)")
+"""What `final_name` adds."""
+
 
 def new_base(seconds: float, ledger: LedgerId, number: int, host: str) -> str:
     """
@@ -64,6 +67,14 @@ def base_of(name: str) -> str:
     Return *name* without its size, and without what a mail reader added.
     """
     return ADDED.split(name, maxsplit=1)[0]
+
+
+def stored_in(name: str) -> int:
+    """
+    Return how many octets the file of final name *name* had when it was published.
+    """
+    size = SIZE.search(name)
+    return int(size[1]) if size else 0
 
 
 def ours(ledger: LedgerId) -> re.Pattern[str]:
