@@ -27,9 +27,10 @@ import pytest
 
 from popfetchd import daemon
 from popfetchd.daemon import Service, Systemd, Visits, Wish
-from popfetchd.errors import LedgerError
+from popfetchd.errors import AccountLocked, LedgerError
 from popfetchd.ledger import Ledger
 from popfetchd.metrics import Metrics
+from popfetchd.poll import poll
 from popfetchd.report import Reporter
 from popfetchd.values import AccountName, AccountState, Outcome
 from tests.desk import CANARY, PATIENCE, desk, letter, restored, until
@@ -696,6 +697,38 @@ def test_a_visit_of_an_account_that_another_holds_is_skipped(tmp_path):
         *told[0][:2],
         told[0][2]["reason"],
     )
+
+
+@pytest.mark.parametrize(
+    ("tries", "stopped", "patience", "outcome"),
+    [
+        (3, False, PATIENCE, Outcome.SUCCESS),
+        (3, True, PATIENCE, Outcome.FAILURE),
+        (3, False, 0.0, Outcome.FAILURE),
+    ],
+)
+def test_who_waits_for_an_account_looks_up(
+    tmp_path, monkeypatch, tries, stopped, patience, outcome
+):
+    """
+    It tries again until the other has ended, its patience has, or it is told to stop.
+    """
+    stop, waits = threading.Event(), []
+
+    def busy(account, means, *, patience, **keys):
+        waits.append(patience)
+        if stopped:
+            stop.set()
+        if len(waits) < tries:
+            raise AccountLocked(account.name)
+        return poll(account, means, **keys)
+
+    monkeypatch.setattr(daemon, "poll", busy)
+    with visits(tmp_path) as (there, made, _):
+        report = made.make(there.account, stop=stop, patience=patience)
+    assert outcome == report.outcome
+    assert all(0.0 <= wait <= daemon.LOOK_UP for wait in waits)
+    assert (tries if outcome is Outcome.SUCCESS else 1) == len(waits)
 
 
 def test_a_ledger_that_fails_is_told_and_hides_nothing(tmp_path, monkeypatch):
