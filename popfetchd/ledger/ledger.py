@@ -34,6 +34,7 @@ from popfetchd.ledger.database import (
 )
 from popfetchd.ledger.lock import AccountLock
 from popfetchd.ledger.readers import Readers
+from popfetchd.ledger.rows import Placing
 from popfetchd.ledger.writer import Writer
 from popfetchd.values import (
     AccountName,
@@ -42,6 +43,7 @@ from popfetchd.values import (
     Failure,
     HeaderDigest,
     Known,
+    LeftOpen,
     Listed,
     MessageNumber,
     Published,
@@ -141,6 +143,14 @@ class Ledger:
         """
         return self._read(lambda db: table.open_rows(db, account))
 
+    def left_open(self, directory: Path) -> LeftOpen:
+        """
+        Return what was recorded for one place of an archive, by whichever account.
+
+        They are for who holds that place alone (an mbox under its lock) to settle.
+        """
+        return self._read(lambda db: table.left_open(db, directory))
+
     def open_bases(self) -> frozenset[str]:
         """
         Return the bases of the open rows of all accounts: spool files not to be swept.
@@ -168,7 +178,10 @@ class Ledger:
     # -- recording and publishing -----------------------------------------------------
 
     def record(
-        self, account: AccountName, batch: Sequence[Verified]
+        self,
+        account: AccountName,
+        batch: Sequence[Verified],
+        placing: Placing = list,
     ) -> list[Recorded | Receipt | Alike]:
         """
         Record durably what is about to be published; one entry for each of *batch*.
@@ -176,13 +189,28 @@ class Ledger:
         A Receipt for a message that is in the archive already: its row, which the last
         listing had not accounted for, was adopted, one to one; its new copy is not
         wanted. An Alike for one that is there with other octets. A Recorded for every
-        other.
+        other; *placing* tells where those are about to appear.
         """
         if not batch:
             return []
         now = self._now()
-        return self._writer.do(
-            lambda db: [table.record(db, account, each, now) for each in batch]
+
+        def job(db: sqlite3.Connection) -> list[Recorded | Receipt | Alike]:
+            entries = [table.record(db, account, each, now) for each in batch]
+            fresh = [entry for entry in entries if isinstance(entry, Recorded)]
+            placed = table.place(db, fresh, placing)
+            return [placed[e.row] if isinstance(e, Recorded) else e for e in entries]
+
+        return self._writer.do(job)
+
+    def place(self, batch: Sequence[Recorded], placing: Placing) -> list[Recorded]:
+        """
+        Record durably that open rows are about to be published, maybe elsewhere.
+        """
+        if not batch:
+            return []
+        return list(
+            self._writer.do(lambda db: table.place(db, batch, placing)).values()
         )
 
     def recognise(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +27,12 @@ from popfetchd.values import (
     ArchiveFormat,
     ContentDigest,
     Copy,
+    Extent,
     Failure,
     HeaderDigest,
     Known,
     LedgerId,
+    LeftOpen,
     Listed,
     Octets,
     Receipt,
@@ -42,6 +44,9 @@ from popfetchd.values import (
 )
 
 
+Placing = Callable[[Sequence[Copy]], Sequence[Copy]]
+"""Tells where in their archive copies are about to appear; no more than arithmetic."""
+
 RECEIPT = (
     "id, unique_id, octets_listed, header_digest, content_digest, archived_at, "
     "arrived_at"
@@ -51,8 +56,8 @@ INSERT = """
     INSERT INTO message (
         account, unique_id, octets_listed, octets, stored, form, header_digest,
         content_digest, likeness, format, directory, base, name, number, state,
-        doubtful, arrived_at, recorded_at
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'recorded', ?, ?, ?)
+        doubtful, arrived_at, recorded_at, spool
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'recorded', ?, ?, ?, ?)
 """
 
 SAME_MESSAGE = """
@@ -110,6 +115,25 @@ PUBLISH = f"""
         state = 'published', accounted = 1, archived_at = coalesce(archived_at, ?)
     WHERE id = ? AND state IN ('recorded', 'published') RETURNING {RECEIPT}
 """  # noqa: S608 -- ours
+
+OPEN = (
+    "SELECT id, format, directory, base, name, spool, begins_at, length, bare_digest,"
+    " content_digest FROM message WHERE state = 'recorded'"
+)
+
+OPEN_OF = f"{OPEN} AND account = ? ORDER BY id"
+
+OPEN_AT = f"{OPEN} AND directory = ? ORDER BY id"
+
+CLAIMED = """
+    SELECT count(*) FROM message
+    WHERE bare_digest = ? AND directory = ? AND state IN ('published', 'removed')
+"""
+
+PLACE = """
+    UPDATE message SET begins_at = ?, length = ?, bare_digest = ?
+    WHERE id = ? AND state = 'recorded'
+"""
 
 OF_THESE = "id IN (SELECT value FROM json_each(?)) AND state = 'published'"
 
@@ -179,19 +203,40 @@ def open_rows(db: sqlite3.Connection, account: AccountName) -> list[Recorded]:
     """
     Return what was recorded and not committed as published, oldest first.
     """
-    found = db.execute(
-        "SELECT id, format, directory, base, name, content_digest FROM message"
-        " WHERE account = ? AND state = 'recorded' ORDER BY id",
-        (account,),
+    return [_recorded(found) for found in db.execute(OPEN_OF, (account,))]
+
+
+def left_open(db: sqlite3.Connection, directory: Path) -> LeftOpen:
+    """
+    Return what was recorded for one place of an archive, by whichever account.
+    """
+    rows = [_recorded(found) for found in db.execute(OPEN_AT, (str(directory),))]
+    bare = {row.copy.extent.bare for row in rows if row.copy.extent}
+    return LeftOpen(
+        rows, {digest: _claimed(db, directory, digest) for digest in sorted(bare)}
     )
-    return [
-        Recorded(
-            RowId(row),
-            Copy(ArchiveFormat(form), Path(directory), base, name),
-            ContentDigest(content),
-        )
-        for row, form, directory, base, name, content in found
-    ]
+
+
+def _claimed(db: sqlite3.Connection, directory: Path, bare: ContentDigest) -> int:
+    (count,) = db.execute(CLAIMED, (bare, str(directory))).fetchone()
+    return int(count)
+
+
+def _recorded(
+    found: tuple[
+        int, str, str, str, str, str | None, int | None, int, bytes, ContentDigest
+    ],
+) -> Recorded:
+    row, form, directory, base, name, spool, offset, length, bare, content = found
+    copy = Copy(
+        ArchiveFormat(form),
+        Path(directory),
+        base,
+        name,
+        None if spool is None else Path(spool),
+        None if offset is None else Extent(offset, length, ContentDigest(bare)),
+    )
+    return Recorded(RowId(row), copy, content)
 
 
 def open_bases(db: sqlite3.Connection) -> frozenset[str]:
@@ -326,6 +371,7 @@ def _insert(
     spooled = verified.spooled
     listed, print_, copy = spooled.listed, spooled.fingerprint, spooled.copy
     arrived = print_.arrived_at
+    spool = None if copy.spool is None else str(copy.spool)
     message = (listed.unique_id, listed.octets, print_.octets, print_.stored)
     digests = (print_.form.value, print_.header, print_.content, print_.likeness)
     place = (
@@ -336,9 +382,25 @@ def _insert(
         spooled.number,
     )
     cursor = db.execute(
-        INSERT, (account, *message, *digests, *place, doubtful, arrived, now)
+        INSERT,
+        (account, *message, *digests, *place, doubtful, arrived, now, spool),
     )
     return Recorded(RowId(cursor.lastrowid or 0), copy, print_.content)
+
+
+def place(
+    db: sqlite3.Connection, batch: Sequence[Recorded], placing: Placing
+) -> dict[RowId, Recorded]:
+    """
+    Write down where in its archive each of *batch*, open rows, is about to appear.
+    """
+    copies = placing([recorded.copy for recorded in batch]) if batch else ()
+    placed = {}
+    for recorded, copy in zip(batch, copies, strict=True):
+        if copy.extent is not None:
+            db.execute(PLACE, (*copy.extent, recorded.row))
+        placed[recorded.row] = Recorded(recorded.row, copy, recorded.content)
+    return placed
 
 
 def publish(db: sqlite3.Connection, recorded: Recorded, now: float) -> Receipt:

@@ -27,6 +27,10 @@ CREATE TABLE message (
     directory TEXT NOT NULL,
     base TEXT NOT NULL,
     name TEXT NOT NULL,
+    spool TEXT,                                  -- the spool file's folder, if not tmp/
+    begins_at INTEGER,                           -- of an mbox: where its octets stand
+    length INTEGER,
+    bare_digest BLOB CHECK (length(bare_digest) = 32), -- without readers' headers
     number INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('recorded', 'published', 'removed')),
     accounted INTEGER NOT NULL DEFAULT 0,        -- the last complete listing had it
@@ -51,6 +55,9 @@ CREATE INDEX message_by_header ON message (account, header_digest);
 
 CREATE INDEX message_by_likeness ON message (account, likeness)
 WHERE likeness IS NOT NULL;
+
+-- Finds who else archived the same message in the same mbox.
+CREATE INDEX message_by_bare ON message (bare_digest) WHERE bare_digest IS NOT NULL;
 
 CREATE INDEX message_open ON message (account, base) WHERE state = 'recorded';
 
