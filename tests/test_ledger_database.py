@@ -146,6 +146,18 @@ def test_what_a_killed_run_left_empty_is_made(tmp_path):
         assert 0 == ledger.highest()
 
 
+def test_a_new_ledger_is_known_without_its_log(tmp_path):
+    """
+    Its id is in the file itself at once: a ledger that lost its log is an old one, and
+    not a new one, for which everything would be fetched again.
+    """
+    with opened(tmp_path / "ledger.db") as ledger:
+        ledger.reserve(1)
+        (tmp_path / "copy.db").write_bytes((tmp_path / "ledger.db").read_bytes())
+        with opened(tmp_path / "copy.db") as copy:
+            assert (ledger.id, 0) == (copy.id, copy.highest())
+
+
 def test_a_commit_is_on_the_disk_when_it_returns(tmp_path):
     """
     synchronous=FULL: with NORMAL a power cut may undo the last commits.

@@ -195,10 +195,15 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise LedgerError(path, "cannot keep a write-ahead log: use a local disk")
-    for number, script in enumerate(migrations()[version:], version + 1):
+    scripts = migrations()[version:]
+    for number, script in enumerate(scripts, version + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;"
         )
+    if scripts:
+        # The ledger's id is in the file itself before an archive bears it: who loses the
+        # log has an old ledger, which is noticed, and not a new one, which fetches all.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
