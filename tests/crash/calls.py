@@ -197,7 +197,7 @@ class Call:
     A system call that waits at the gate.
 
     *path* is what it is about, `socket:[…]` for a socket; *sent* is what it sends
-    there. *creates* tells that it is an open that may make a file.
+    there. *creates* tells that it is an open that will make a file.
     """
 
     id: int
@@ -269,8 +269,9 @@ def _call(request: bytearray) -> Call:
     if name in BY_PATH:
         return Call(number, name, _joined(thread, AT_FDCWD, first))
     if name in AT_PATH:
-        creates = name == "openat" and bool(third & os.O_CREAT)
         path = _joined(thread, first, second)
+        makes = name == "openat" and bool(third & os.O_CREAT)
+        creates = makes and not os.path.lexists(path)
         return Call(number, name, path, creates=creates)
     path = _descriptor(thread, first)
     goes_out = name in SENDS and path.startswith("socket:")

@@ -36,7 +36,6 @@ ALLOCATES = {
     "sendfile",
     "copy_file_range",
     "fallocate",
-    "ftruncate",
     "mkdir",
     "mkdirat",
     "link",
@@ -50,8 +49,8 @@ ALLOCATES = {
     "syncfs",
     "close",
 }
-"""Calls that say so when a disk or a quota is full; the last four, when that was found
-out late (delayed allocation, NFS)."""
+"""Calls that say so when a disk or a quota is full; the last five, when that was found
+out late (delayed allocation, NFS). Not ftruncate, which allocates nothing."""
 
 OPENS = {"open", "openat"}
 

@@ -313,7 +313,7 @@ class Case:
         undone = [
             f"row {name} {state} {marked}"
             for name, state, marked, _ in rows
-            if state == "recorded" or marked
+            if state == "recorded" or (state == "published" and marked)
         ]
         if len(rows) != len(LETTERS):
             undone.append(f"{len(rows)} rows for {len(LETTERS)} messages")

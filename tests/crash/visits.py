@@ -13,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ from tests.crash.calls import Call, Gate, close_gate
 
 
 PATIENCE = 60.0
-"""Seconds without a system call after which a visit is taken to hang."""
+"""Seconds after which a visit is taken to hang; at the gate, seconds without a call."""
 
 KILL = -1
 """A judge's verdict: the process dies before it makes the call."""
@@ -74,10 +75,23 @@ class Visit:
         if judge is not None:
             _, (listener, *_), _, _ = socket.recv_fds(self._ours, 1, 1)
             self._attend(Gate(listener), judge)
-        status = os.waitpid(self._pid, 0)[1]
+        status = self._end()
         self._ours.close()
         code = os.waitstatus_to_exitcode(status)
         return Ended(code, _text(self._said), _text(self._told))
+
+    def _end(self) -> int:
+        process = os.pidfd_open(self._pid)
+        try:
+            hangs = not select.select([process], [], [], PATIENCE)[0]
+        finally:
+            os.close(process)
+        if hangs:
+            os.kill(self._pid, signal.SIGKILL)
+        status = os.waitpid(self._pid, 0)[1]
+        if hangs:
+            raise TimeoutError("a visit hangs")
+        return status
 
     def _attend(self, gate: Gate, judge: Judge) -> None:
         try:
