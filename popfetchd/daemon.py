@@ -49,7 +49,7 @@ from popfetchd.pool import Pool
 from popfetchd.pop3.session import Session, open_session
 from popfetchd.pop3.transport import Deadline, TlsContexts
 from popfetchd.report import Reporter, after
-from popfetchd.schedule import Scheduler, earliest, interval
+from popfetchd.schedule import Scheduler, earliest, floor, interval
 from popfetchd.values import (
     NEVER,
     Account,
@@ -307,6 +307,13 @@ class Service:
             self.reporter.refused(error, time.time())
             return
         self._take(loaded)
+        self._try_again()
+
+    def _try_again(self) -> None:
+        # Whoever reloads has mended something: back-off ends, the server's floor stays.
+        for name, state in self.ledger.states().items():
+            if state.reason:
+                self._scheduler.hold(name, floor(state))
 
     def _refuse_what_needs_a_restart(self, configuration: Configuration) -> None:
         mistakes = [
@@ -330,7 +337,7 @@ class Service:
         self._schedule(accounts)
         self._show(accounts)
         self.reporter.configured(
-            frozenset(accounts), list(loaded.held_back), time.time()
+            frozenset(accounts), loaded.held_back, loaded.doubts, time.time()
         )
 
     def _schedule(self, accounts: dict[AccountName, Account]) -> None:

@@ -17,7 +17,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -292,14 +292,23 @@ class Reporter:
             )
 
     def configured(
-        self, accounts: frozenset[AccountName], held_back: list[Mistake], at: float
+        self,
+        accounts: frozenset[AccountName],
+        held_back: Sequence[Mistake],
+        doubts: Sequence[Mistake],
+        at: float,
     ) -> None:
         """
         A configuration was taken, without what its bad files hold; *at* since 1970.
+
+        *doubts* are what works and is seldom meant. Prometheus hears of a reload that
+        held accounts back as of one that failed: a person is needed.
         """
-        self._metrics.reloaded(taken=True, at=at)
+        self._metrics.reloaded(taken=not held_back, at=at)
         self._repeats.keep(accounts)
         self._log.info("configuration taken", accounts=len(accounts))
+        for doubt in doubts:
+            self._log.warning("configuration in doubt", doubt=str(doubt))
         for mistake in held_back:
             self._log.error(
                 "accounts are held back",

@@ -116,11 +116,17 @@ def earliest(
 
     It is the later of the end of its back-off and the server's floor between logins.
     """
-    floor = state.last_login + state.login_delay if state.login_delay else 0.0
     if not state.reason:
-        return floor
+        return floor(state)
     rest = back_off(state.consecutive_failures, Reason(state.reason), interval, chance)
-    return max(floor, state.last_poll + rest)
+    return max(floor(state), state.last_poll + rest)
+
+
+def floor(state: AccountState) -> float:
+    """
+    Return when the server lets the account log in again (RFC 2449 §6.6).
+    """
+    return state.last_login + state.login_delay if state.login_delay else 0.0
 
 
 # -- plans ----------------------------------------------------------------------------

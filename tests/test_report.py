@@ -505,14 +505,19 @@ def test_the_life_of_the_service_is_told(reporter, log):
 
 def test_a_configuration_that_was_taken(reporter, log, metrics):
     """
-    It shows in both metrics; what it holds back is an error for each mistake.
+    It shows in both metrics; what it holds back is an error for each mistake, and to
+    Prometheus a reload that failed.
     """
     mistake = Mistake("accounts.d/b.yaml", 3, 5, "account 'bob': user: missing")
-    reporter.configured(frozenset({ALICE}), [mistake], NOW)
+    reporter.configured(frozenset({ALICE}), [mistake], [], NOW)
     assert ("info", "configuration taken", {"accounts": 1}) == log.events[0]
     level, event, fields = log.last
     assert ("error", "accounts are held back") == (level, event)
     assert "accounts.d/b.yaml:3:5: account 'bob': user: missing" == fields["mistake"]
+    assert 0 == value(metrics, "config_last_reload_successful")
+    doubt = Mistake("a", 1, 1, "tls: none: in clear")
+    reporter.configured(frozenset({ALICE}), [], [doubt], NOW)
+    assert ("warning", "configuration in doubt", {"doubt": str(doubt)}) == log.last
     assert 1 == value(metrics, "config_last_reload_successful")
     assert NOW == value(metrics, "config_last_reload_success_timestamp_seconds")
 
@@ -521,7 +526,7 @@ def test_a_configuration_that_was_refused(reporter, log, metrics):
     """
     Every mistake is told at once; the time of the last good one stays.
     """
-    reporter.configured(frozenset({ALICE}), [], NOW)
+    reporter.configured(frozenset({ALICE}), [], [], NOW)
     refused = ConfigurationError([Mistake("a", 1, 1, "x"), Mistake("a", 2, 1, "y")])
     reporter.refused(refused, NOW + 5)
     level, event, fields = log.last
@@ -537,7 +542,7 @@ def test_an_account_that_went_is_forgotten(reporter, log):
     """
     bob = AccountName("bob")
     for names in ({ALICE, bob}, {bob}, {ALICE, bob}):
-        reporter.configured(frozenset(names), [], NOW)
+        reporter.configured(frozenset(names), [], [], NOW)
         reporter.visit_ended(WELL, failed(Disconnected("LIST", "reset")))
     assert 2 == log.names.count(("warning", "visit failed"))
 
