@@ -21,13 +21,15 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage dovecot smoke lock clean
+.PHONY: help demo test check crash coverage dovecot smoke lock clean
 
 help:
 	@echo 'make demo     a maildrop of its own on loopback, and the service on it'
 	@echo '              (Ctrl-C ends it; SECONDS=20 makes it end by itself)'
 	@echo 'make test     every test, with Dovecot, and the coverage of each module'
 	@echo 'make check    format, lint, imports, types, spelling'
+	@echo 'make crash    a visit harmed at every system call, and wherever a line can be'
+	@echo '              cut: an hour or so (SAMPLE=20: a part of it)'
 	@echo 'make smoke    build the wheel and start it in a fresh environment'
 	@echo 'make lock     resolve locks/*.lock anew (needs uv)'
 	@echo 'make clean    remove everything that the above made'
@@ -48,6 +50,10 @@ test: $(STAMPS)/dev dovecot
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) -r s
 	@$(MAKE) --no-print-directory coverage
+
+# A part of it is in `make test`.
+crash: $(STAMPS)/dev dovecot
+	$(BIN)/python -m tests.crash.syscalls $(if $(SAMPLE),--sample $(SAMPLE))
 
 coverage:
 	$(BIN)/coverage combine --quiet

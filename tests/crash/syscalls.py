@@ -3,7 +3,7 @@ Harms a visit at every instant, and tells in a table what came of it.
 
     python -m tests.crash.syscalls               all points
     python -m tests.crash.syscalls --sample 4    so many of each line of the table
-    python -m tests.crash.syscalls --scene "maildir never fresh" --harm kill --at 110
+    python -m tests.crash.syscalls --scene maildir-never-fresh --harm kill --at 110
 
 Rules of this file:
 
@@ -361,7 +361,8 @@ def work(arguments: argparse.Namespace) -> Table:
             arguments.workers, begin, (dovecot, Path(directory))
         )
         with pool:
-            scenes = [scene for scene in SCENES if arguments.scene in str(scene)]
+            wanted = arguments.scene.replace("-", " ")
+            scenes = [scene for scene in SCENES if wanted in str(scene)]
             found = [p for each in pool.imap(points, scenes) for p in each]
             todo = chosen(found, arguments)
             say(f"{len(todo)} of {len(found)} points")
