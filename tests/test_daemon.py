@@ -29,6 +29,7 @@ from popfetchd import daemon
 from popfetchd.daemon import Service, Systemd, Visits, Wish
 from popfetchd.errors import AccountLocked, LedgerError
 from popfetchd.ledger import Ledger
+from popfetchd.maildrop.certificate import certify
 from popfetchd.metrics import Metrics
 from popfetchd.poll import poll
 from popfetchd.report import Reporter
@@ -355,6 +356,22 @@ def test_a_reload_does_not_disturb_a_visit(here):
         ended = service.logged("visit ended")
         assert ("alice", 5) == (ended["account"], ended["archived"])
         assert "alice" not in service.page("metrics")
+        assert 0 == service.stop()[0]
+
+
+def test_a_reload_reads_a_renewed_authority(here):
+    """
+    What stands in `ca_file` is read again, and what failed for it succeeds.
+    """
+    (here.directory / "old").mkdir()
+    ca_file = here.directory / "old" / "ca.pem"
+    certify(ca_file.parent)
+    here.write(here.account("alice", letter(b"a"), ca_file=str(ca_file), **OFTEN))
+    with running(here) as service:
+        assert "certificate" == service.logged("visit failed")["reason"]
+        ca_file.write_bytes(here.certificate.ca_file.read_bytes())
+        service.reload()
+        assert 1 == service.logged("visit ended")["archived"]
         assert 0 == service.stop()[0]
 
 
