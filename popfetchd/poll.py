@@ -72,6 +72,7 @@ from popfetchd.values import (
     Listing,
     MessageNumber,
     PollReport,
+    Published,
     Receipt,
     Recorded,
     RowId,
@@ -83,6 +84,7 @@ from popfetchd.values import (
     Stage,
     UniqueId,
     Unproven,
+    Verified,
 )
 
 
@@ -274,26 +276,42 @@ class Visit:
         # First thing in every visit: publish, or forget, what a crash left recorded.
         ledger, account = self.means.ledger, self.account
         with self._stage(Stage.SETTLE):
-            rows = sorted(
-                ledger.open_rows(account.name), key=lambda r: r.copy.directory
-            )
-            for destination, recorded in groupby(rows, key=_destination):
+            rows = ledger.open_rows(account.name)
+            for destination in dict.fromkeys(map(_destination, rows)):
                 with self._archive(destination) as archive:
-                    for row in recorded:
-                        self._settle_row(archive, row)
+                    self._settle_at(archive, destination)
             with self._archive(account.destination) as archive:
                 if archive.highest_number() > ledger.highest():
                     raise LedgerBehind(ledger.path, "older than the archive it is for")
                 archive.sweep(ledger.open_bases())
 
-    def _settle_row(self, archive: Archive, recorded: Recorded) -> None:
-        published = archive.settle(recorded)
-        if published is None:
+    def _settle_at(self, archive: Archive, destination: Destination) -> None:
+        ledger = self.means.ledger
+        with archive.publishing(destination.path, ledger.left_open) as left_open:
+            rows = ledger.open_rows(self.account.name)
+            mine = [row for row in rows if _destination(row) == destination]
+            self._settle_rows(archive, list(dict.fromkeys([*left_open, *mine])))
+
+    def _settle_rows(self, archive: Archive, rows: Sequence[Recorded]) -> None:
+        anew = [row for row in rows if self._settle_row(archive, row)]
+        if anew:
+            placed = self.means.ledger.place(anew, archive.place)
+            for published in archive.publish(placed):
+                self._settled(archive, published)
+
+    def _settle_row(self, archive: Archive, recorded: Recorded) -> bool:
+        # Returns whether the row is to be published anew.
+        found = archive.settle(recorded)
+        if found is None:
             self.means.ledger.void(recorded)
             self.tally.lost_spools += 1
-            return
+        elif isinstance(found, Published):
+            self._settled(archive, found)
+        return isinstance(found, Recorded)
+
+    def _settled(self, archive: Archive, published: Published) -> None:
         self.means.ledger.commit([published])
-        archive.discard(recorded.copy)
+        archive.discard(published.recorded.copy)
         self.tally.settled += 1
 
     # -- one session ------------------------------------------------------------------
@@ -519,14 +537,29 @@ class Visit:
         self.tally.failed_messages += (f"message {known_as}: {error}",)
 
     def _keep(self, archive: Archive, batch: Sequence[Spooled]) -> list[Kept]:
+        with (
+            self._stage(Stage.ARCHIVE),
+            ThreadPoolExecutor(PROVERS, "prover") as provers,
+        ):
+            verified = sorted(provers.map(archive.prove, batch), key=_place)
+        return [
+            kept
+            for place, together in groupby(verified, key=_place)
+            for kept in self._keep_at(archive, place, list(together))
+        ]
+
+    def _keep_at(
+        self, archive: Archive, place: Path, verified: Sequence[Verified]
+    ) -> list[Kept]:
         # The archive protocol, for one batch (docs/adr/0002). Its order is the promise.
         ledger, name = self.means.ledger, self.account.name
+        batch = [proved.spooled for proved in verified]
         with self._stage(Stage.ARCHIVE):
-            with ThreadPoolExecutor(PROVERS, "prover") as provers:
-                verified = list(provers.map(archive.prove, batch))
-            entries = ledger.record(name, verified)
-            recorded = [entry for entry in entries if isinstance(entry, Recorded)]
-            fresh = {r.row: r for r in ledger.commit(archive.publish(recorded))}
+            with archive.publishing(place, ledger.left_open) as left_open:
+                self._settle_rows(archive, left_open)
+                entries = ledger.record(name, verified, archive.place)
+                recorded = [entry for entry in entries if isinstance(entry, Recorded)]
+                fresh = {r.row: r for r in ledger.commit(archive.publish(recorded))}
             for spooled in batch:
                 archive.discard(spooled.copy)
             ledger.forgive(name, _unique_ids(batch))
@@ -660,7 +693,11 @@ class Keeper:
 
 def _destination(recorded: Recorded) -> Destination:
     copy: Copy = recorded.copy
-    return Destination(copy.format, copy.directory)
+    return Destination(copy.format, copy.directory, copy.spool)
+
+
+def _place(verified: Verified) -> Path:
+    return verified.spooled.copy.directory
 
 
 def _receipt(

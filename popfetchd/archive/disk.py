@@ -15,6 +15,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import struct
 
 from collections.abc import Callable
 from typing import Protocol
@@ -22,6 +23,9 @@ from typing import Protocol
 
 RENAME_NOREPLACE = 1
 """Do not overwrite the target (linux/fs.h)."""
+
+FLOCK = "hhqqi0q"
+"""struct flock (fcntl.h): type, whence, start, length, pid; 0 long reaches to the end."""
 
 
 class Disk(Protocol):
@@ -47,6 +51,8 @@ class Disk(Protocol):
 
     def utime(self, fd: int, seconds: float) -> None: ...
 
+    def truncate(self, fd: int, octets: int) -> None: ...
+
     def fstat(self, fd: int) -> os.stat_result: ...
 
     def lstat(self, name: str, folder: int) -> os.stat_result: ...
@@ -63,6 +69,14 @@ class Disk(Protocol):
     def unlink(self, name: str, folder: int) -> None: ...
 
     def flock(self, fd: int, operation: int) -> None: ...
+
+    def lock_file(self, fd: int, *, alone: bool) -> None:
+        """
+        Lock the whole file as fcntl(2) does, until *fd* is closed; never wait.
+
+        Mail readers heed it; so does another descriptor of ours (an "open file
+        description" lock). *alone*: a write lock. BlockingIOError: another has it.
+        """
 
     def geteuid(self) -> int: ...
 
@@ -95,6 +109,9 @@ class RealDisk:
     def utime(self, fd: int, seconds: float) -> None:
         os.utime(fd, (seconds, seconds))
 
+    def truncate(self, fd: int, octets: int) -> None:
+        os.ftruncate(fd, octets)
+
     def fstat(self, fd: int) -> os.stat_result:
         return os.fstat(fd)
 
@@ -124,6 +141,11 @@ class RealDisk:
 
     def flock(self, fd: int, operation: int) -> None:
         fcntl.flock(fd, operation)
+
+    def lock_file(self, fd: int, *, alone: bool) -> None:
+        kind = fcntl.F_WRLCK if alone else fcntl.F_RDLCK
+        whole = struct.pack(FLOCK, kind, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole)
 
     def geteuid(self) -> int:
         return os.geteuid()

@@ -19,10 +19,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-import fcntl
-
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +41,7 @@ from popfetchd.archive.durable import (
 from popfetchd.archive.finding import Finder
 from popfetchd.archive.folders import reach, reach_within, sync_above, sync_names
 from popfetchd.archive.spool import SpoolFile
+from popfetchd.archive.spooling import SpoolFolder, share, sweep, unlink
 from popfetchd.errors import ArchiveError, UnsafeArchive
 from popfetchd.values import (
     ArchiveFormat,
@@ -51,6 +50,7 @@ from popfetchd.values import (
     Copy,
     Fingerprint,
     LedgerId,
+    LeftOpen,
     Listed,
     Published,
     Recorded,
@@ -81,7 +81,7 @@ class Maildir:
     The maildir at *directory* (an absolute path), as an `Archive`.
 
     *ledger* names the ledger whose numbers its files bear, *host* this machine; *now*
-    gives seconds since 1970.
+    gives seconds since 1970. *spool*: a folder that takes the place of tmp/ (dated.py).
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Maildir:
         host: str,
         now: Callable[[], float],
         disk: Disk | None = None,
+        spool: Path | None = None,
     ) -> None:
         self.directory = directory
         self._ledger = ledger
@@ -104,6 +105,11 @@ class Maildir:
         self._place: Place | None = None
         self._held = ExitStack()
         self._finder: Finder | None = None
+        self._spool: SpoolFolder | None = None
+        if spool is not None:
+            self._spool = SpoolFolder(
+                spool, ledger, host=host, now=now, disk=self._disk
+            )
 
     # -- open and close ---------------------------------------------------------------
 
@@ -121,8 +127,12 @@ class Maildir:
             for name in ("tmp", "new", "cur"):
                 subfolders.append(reach_within(self._disk, here, name))
                 self._hold(reached, subfolders[-1])
+            if self._spool is not None:
+                self._spool.open()
+                reached.callback(self._spool.close)
+                subfolders[0] = self._spool.folder
             self._check_devices(subfolders)
-            self._lock(subfolders[0], fcntl.LOCK_SH)
+            share(self._disk, subfolders[0])
             self._place = Place(above, here, *subfolders)
             self._held = reached.pop_all()
 
@@ -145,18 +155,9 @@ class Maildir:
         if len(devices) > 1:
             raise UnsafeArchive(
                 self.directory,
-                "tmp, new and cur are on different devices",
+                "tmp (or the spool folder), new and cur are on different devices",
                 "put the whole maildir on one file system",
             )
-
-    def _lock(self, folder: Folder, operation: int) -> bool:
-        # Where there are no locks nobody gets one alone either, and nobody sweeps.
-        # A shared one is waited for: who has it alone sweeps, and that is short.
-        try:
-            self._disk.flock(folder.fd, operation)
-        except OSError:
-            return False
-        return True
 
     @property
     def _at(self) -> Place:
@@ -174,7 +175,8 @@ class Maildir:
 
         def evidence(fingerprint: Fingerprint) -> Spooled:
             name = names.final_name(base, fingerprint.stored)
-            copy = Copy(ArchiveFormat.MAILDIR, self.directory, base, name)
+            spool = None if self._spool is None else self._spool.path
+            copy = Copy(ArchiveFormat.MAILDIR, self.directory, base, name, spool)
             return Spooled(listed, number, copy, fingerprint)
 
         file = NewFile(self._disk, self._at.tmp, base)
@@ -189,6 +191,23 @@ class Maildir:
         copy = self._mine(spooled.copy)
         prove(self._disk, self._at.tmp, copy.base, spooled.fingerprint.content)
         return Verified(spooled)
+
+    def publishing(
+        self,
+        directory: Path,
+        left_open: Callable[[Path], LeftOpen],  # noqa: ARG002 -- for an mbox
+    ) -> AbstractContextManager[Sequence[Recorded]]:
+        """
+        Hold nothing, and leave open rows to who made them: a link needs no lock.
+        """
+        self._check_mine(directory)
+        return nullcontext(())
+
+    def place(self, copies: Sequence[Copy]) -> Sequence[Copy]:
+        """
+        Return *copies*: their names say where they will be.
+        """
+        return copies
 
     def publish(self, batch: Sequence[Recorded]) -> list[Published]:
         """
@@ -207,12 +226,7 @@ class Maildir:
         """
         Unlink the spool file of *copy*: it was published, or is not wanted.
         """
-        self._unlink_spool(self._mine(copy).base)
-
-    def _unlink_spool(self, base: str) -> None:
-        tmp = self._at.tmp
-        with step("unlink", tmp, base), suppress(FileNotFoundError):
-            self._disk.unlink(base, tmp.fd)
+        unlink(self._disk, self._at.tmp, self._mine(copy).base)
 
     def _anchor(self) -> None:
         # A run killed while it made the maildir has not made its folders last.
@@ -222,13 +236,16 @@ class Maildir:
             self._anchored = True
 
     def _mine(self, copy: Copy) -> Copy:
-        if copy.directory != self.directory:
+        self._check_mine(copy.directory)
+        return copy
+
+    def _check_mine(self, directory: Path) -> None:
+        if directory != self.directory:
             raise UnsafeArchive(
                 self.directory,
-                f"the copy belongs in {copy.directory}",
+                f"the copy belongs in {directory}",
                 "please report this: it is a fault of popfetchd",
             )
-        return copy
 
     # -- recovery ---------------------------------------------------------------------
 
@@ -283,20 +300,7 @@ class Maildir:
         To be called before `spool`, with the open rows of all accounts. Does nothing
         (0) while another visit has this maildir open.
         """
-        if not self._lock(self._at.tmp, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            self._lock(self._at.tmp, fcntl.LOCK_SH)  # the failed try has dropped it
-            return 0
-        try:
-            orphans = [
-                name
-                for name in self._names(self._at.tmp)
-                if self._ours.match(name) and names.base_of(name) not in open_bases
-            ]
-            for name in orphans:
-                self._unlink_spool(name)
-        finally:
-            self._lock(self._at.tmp, fcntl.LOCK_SH)
-        return len(orphans)
+        return sweep(self._disk, self._at.tmp, self._ours, open_bases)
 
     def highest_number(self) -> int:
         """
