@@ -49,7 +49,11 @@ The tree::
     │   ├── NotProved               archive         what was read back is not what was written
     │   └── UnsafeArchive           archive         a place where we will not write
     └── LedgerError                 ledger
-        └── LedgerBehind            ledger          older than its archive
+        ├── LedgerBehind            ledger          older than its archive, or new beside it
+        ├── LedgerDamaged           ledger          cannot be read as a ledger
+        │   └── LedgerNewer         ledger          written by a newer popfetchd
+        ├── LedgerFull              disk_full       no room is left on its disk
+        └── LedgerInUse             in_use          another popfetchd has it open
 """
 
 from __future__ import annotations
@@ -803,9 +807,64 @@ class LedgerError(PopfetchdError):
 
 class LedgerBehind(LedgerError):
     """
-    The archive holds numbers that this ledger never gave: it is an older copy.
+    The archive holds messages of which this ledger does not know: it is older, or new.
     """
 
     @property
     def hint(self) -> str:
-        return "put the newest copy of the ledger back: this one would fetch messages twice"
+        return (
+            "put its newest copy back, or make it again from the archive: "
+            "`popfetchd rebuild`; until then nothing is fetched"
+        )
+
+
+class LedgerDamaged(LedgerError):
+    """
+    The file cannot be read as a ledger.
+    """
+
+    @property
+    def hint(self) -> str:
+        return (
+            "put its newest copy back, or make it again from the archive: "
+            "`popfetchd rebuild` (it keeps the old file under another name)"
+        )
+
+
+class LedgerNewer(LedgerDamaged):
+    """
+    The file was written by a newer popfetchd.
+    """
+
+    @property
+    def hint(self) -> str:
+        return (
+            "install that popfetchd again; or let this one make a ledger from the "
+            "archive: `popfetchd rebuild` (it keeps the old file under another name)"
+        )
+
+
+class LedgerFull(LedgerError):
+    """
+    No room is left on the ledger's disk.
+    """
+
+    reason = Reason.DISK_FULL
+    durability = Durability.TRANSIENT
+
+    @property
+    def hint(self) -> str:
+        return "make room; nothing was removed from the server, nothing is lost"
+
+
+class LedgerInUse(LedgerError):
+    """
+    Another process has the ledger open, and one of the two needs it alone.
+    """
+
+    reason = Reason.IN_USE
+    durability = Durability.TRANSIENT
+
+    @property
+    def hint(self) -> str:
+        return "stop the service first, and wait for every other popfetchd to end"

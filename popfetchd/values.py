@@ -562,6 +562,83 @@ class Failure:
     last: float
 
 
+# -- what an archive holds ------------------------------------------------------------
+
+
+class Archived(NamedTuple):
+    """
+    A row whose copy has to stand in the archive; no evidence that it does.
+
+    *damaged*: it did not when it was looked for last.
+    """
+
+    row: RowId
+    copy: Copy
+    content: ContentDigest
+    stored: Octets
+    damaged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """
+    A message that stands in an archive, whoever put it there; nothing of it is read yet.
+
+    *ledger* and *number* are those of its name, if a popfetchd gave it one.
+    """
+
+    copy: Copy
+    path: Path
+    """Where it is now."""
+    ledger: LedgerId | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    A message that was found in an archive, and read. *archived_at*: since 1970.
+    """
+
+    held: Held
+    fingerprint: Fingerprint
+    archived_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """
+    A copy that is not as it was archived. *path* is where it was put then.
+    """
+
+    row: RowId
+    path: Path
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """
+    What reading one account's archive against the ledger showed.
+
+    Times are seconds since 1970. *failure* is what ended it early. *healed* counts the
+    copies that were damaged when last looked for and are whole now, *moved* those that a
+    mail reader put into another folder of the archive: no damage. *unknown* is what no
+    row of the ledger knows: no damage either.
+    """
+
+    account: AccountName
+    started: float
+    ended: float
+    messages: int = 0
+    octets: int = 0
+    moved: int = 0
+    healed: int = 0
+    damage: tuple[Damage, ...] = ()
+    unknown: tuple[Path, ...] = ()
+    failure: PopfetchdError | None = None
+
+
 # -- what a visit reports -------------------------------------------------------------
 
 
@@ -708,3 +785,6 @@ class AccountState:
     last_login: float = 0.0
     login_delay: float = 0.0
     """Seconds between logins that the server asked for at the last visit."""
+    last_verified: float = 0.0
+    damaged: int = 0
+    """Copies that were missing or altered when the archive was last verified."""

@@ -32,7 +32,11 @@ from popfetchd.errors import (
     Interrupted,
     InUse,
     LedgerBehind,
+    LedgerDamaged,
     LedgerError,
+    LedgerFull,
+    LedgerInUse,
+    LedgerNewer,
     LimitExceeded,
     LocalProtocolError,
     LoginDelayed,
@@ -69,6 +73,13 @@ OPERATOR, NETWORK, SERVER, US = Fault
 REPORT = "please report this: it is a fault of popfetchd"
 DISK = "nothing was removed from the server; check the disk and its permissions"
 NO_LEDGER = "no maildrop is visited without its ledger; check the file and its disk"
+OR_AGAIN = (
+    "put its newest copy back, or make it again from the archive: `popfetchd rebuild`"
+)
+NEWER = (
+    "install that popfetchd again; or let this one make a ledger from the archive: "
+    "`popfetchd rebuild`"
+)
 
 TOLD = [
     (
@@ -272,8 +283,32 @@ TOLD = [
     (
         LedgerBehind("/var/lib/ledger.db", "older than the archive it is for"),
         "/var/lib/ledger.db: older than the archive it is for",
-        "put the newest copy of the ledger back: this one would fetch messages twice",
+        f"{OR_AGAIN}; until then nothing is fetched",
         (Reason.LEDGER, OPERATOR, PERMANENT),
+    ),
+    (
+        LedgerDamaged("/var/lib/ledger.db", "is damaged"),
+        "/var/lib/ledger.db: is damaged",
+        f"{OR_AGAIN} (it keeps the old file under another name)",
+        (Reason.LEDGER, OPERATOR, PERMANENT),
+    ),
+    (
+        LedgerNewer("/var/lib/ledger.db", "was written by a newer popfetchd"),
+        "/var/lib/ledger.db: was written by a newer popfetchd",
+        f"{NEWER} (it keeps the old file under another name)",
+        (Reason.LEDGER, OPERATOR, PERMANENT),
+    ),
+    (
+        LedgerFull("/var/lib/ledger.db", "there is no room left on its disk"),
+        "/var/lib/ledger.db: there is no room left on its disk",
+        "make room; nothing was removed from the server, nothing is lost",
+        (Reason.DISK_FULL, OPERATOR, TRANSIENT),
+    ),
+    (
+        LedgerInUse("/var/lib/ledger.db", "another popfetchd has it open"),
+        "/var/lib/ledger.db: another popfetchd has it open",
+        "stop the service first, and wait for every other popfetchd to end",
+        (Reason.IN_USE, OPERATOR, TRANSIENT),
     ),
 ]
 

@@ -223,7 +223,7 @@ def test_a_closed_writer_has_done_its_jobs(connection, tmp_path):
         ("SQLITE_BUSY_SNAPSHOT", "p: another process has held it for too long (said)"),
         ("SQLITE_IOERR_FSYNC", "p: its disk fails (said)"),
         ("SQLITE_READONLY_DIRECTORY", "p: may not be written (said)"),
-        ("SQLITE_CORRUPT", "p: is damaged: put a copy of it back (said)"),
+        ("SQLITE_CORRUPT", "p: is damaged (said)"),
         ("SQLITE_ERROR", "p: said"),
         ("", "p: said"),
     ],

@@ -15,6 +15,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import errno
 import importlib.resources
 import os
 import pwd
@@ -24,7 +25,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from popfetchd.errors import LedgerError
+from popfetchd.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerNewer
 
 
 APPLICATION_ID = 0x706F7066
@@ -50,14 +51,21 @@ PROBLEMS = {
     "SQLITE_FULL": "there is no room left on its disk",
     "SQLITE_BUSY": "another process has held it for too long",
     "SQLITE_LOCKED": "another process has held it for too long",
-    "SQLITE_NOTADB": "is not a ledger, or is damaged: put a copy of it back",
-    "SQLITE_CORRUPT": "is damaged: put a copy of it back",
+    "SQLITE_NOTADB": "is not a ledger, or is damaged",
+    "SQLITE_CORRUPT": "is damaged",
     "SQLITE_CANTOPEN": "cannot be opened",
     "SQLITE_READONLY": "may not be written",
     "SQLITE_PERM": "may not be opened",
     "SQLITE_IOERR": "its disk fails",
 }
 """What SQLite's result codes (sqlite.org/rescode.html) mean to an operator."""
+
+KINDS = {
+    "SQLITE_FULL": LedgerFull,
+    "SQLITE_NOTADB": LedgerDamaged,
+    "SQLITE_CORRUPT": LedgerDamaged,
+}
+"""Those that have a remedy of their own."""
 
 
 def told(path: Path, error: sqlite3.Error) -> LedgerError:
@@ -66,15 +74,17 @@ def told(path: Path, error: sqlite3.Error) -> LedgerError:
     """
     name = getattr(error, "sqlite_errorname", "")
     primary = "_".join(name.split("_")[:2])  # SQLITE_IOERR_FSYNC is an SQLITE_IOERR
-    problem = PROBLEMS.get(primary)
-    return LedgerError(path, f"{problem} ({error})" if problem else str(error))
+    problem, kind = PROBLEMS.get(primary), KINDS.get(primary, LedgerError)
+    return kind(path, f"{problem} ({error})" if problem else str(error))
 
 
 def refused(path: Path, error: OSError) -> LedgerError:
     """
     Return the system's *error* in plain words.
     """
-    return LedgerError(path, error.strerror or str(error))
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    kind = LedgerFull if full else LedgerError
+    return kind(path, error.strerror or str(error))
 
 
 def make_file(path: Path, locks: Path) -> None:
@@ -214,10 +224,10 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
         raise LedgerError(path, "is the database of another program")
     newest = len(migrations())
     if version > newest:
-        raise LedgerError(
+        raise LedgerNewer(
             path,
             f"was written by a newer popfetchd (schema {version}, this one knows "
-            f"{newest}): install that one again, or put an older copy back",
+            f"{newest})",
         )
     return int(version)
 

@@ -2,6 +2,7 @@
 The ledger: the durable record of what is archived, and of what is removed.
 
     recorded → published → removed      a row's life; `void` ends one that had no copy
+                     damaged            its copy is gone: until another one is committed
 
 Rules of this file:
 
@@ -19,13 +20,14 @@ import json
 import sqlite3
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from popfetchd.errors import AccountLocked, LedgerError
+from popfetchd.ledger import copies, copying
 from popfetchd.ledger import rows as table
 from popfetchd.ledger.database import (
     BUSY_SECONDS,
@@ -34,12 +36,16 @@ from popfetchd.ledger.database import (
 )
 from popfetchd.ledger.lock import AccountLock
 from popfetchd.ledger.readers import Readers
+from popfetchd.ledger.restoring import Restoring
 from popfetchd.ledger.rows import Placing
+from popfetchd.ledger.use import Use
 from popfetchd.ledger.writer import Writer
 from popfetchd.values import (
     AccountName,
     AccountState,
     Alike,
+    Archived,
+    Destination,
     Failure,
     HeaderDigest,
     Known,
@@ -52,6 +58,7 @@ from popfetchd.values import (
     RowId,
     Since,
     UniqueId,
+    Verification,
     Verified,
 )
 
@@ -61,6 +68,9 @@ T = TypeVar("T")
 OPENING = AccountName(".open")
 """The lock under which a ledger is made or migrated; no account's name has a dot first."""
 
+USE = ".use"
+"""The lock that tells that somebody has the ledger open."""
+
 STATE_FIELDS = frozenset(field.name for field in fields(AccountState))
 
 
@@ -68,13 +78,22 @@ class Ledger:
     """
     The ledger in the file at *path*, made if it is missing; *now* gives seconds since
     1970. LedgerError when it cannot be opened, is damaged, or of a newer popfetchd.
+
+    *alone*: LedgerInUse while any other process has it open.
     """
 
-    def __init__(self, path: Path, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Path, *, now: Callable[[], float], alone: bool = False
+    ) -> None:
         self.path = path
         self._now = now
         self._locks = path.with_name(path.name + ".locks")
-        self._writer = Writer(self._open(), path)
+        self._use = self._used(alone=alone)
+        try:
+            self._writer = Writer(self._open(), path)
+        except BaseException:
+            self._use.end()
+            raise
         self._readers = Readers(path)
         try:
             self.id = self._read(table.ledger_id)
@@ -82,8 +101,11 @@ class Ledger:
             self.close()
             raise
 
-    def _open(self) -> sqlite3.Connection:
+    def _used(self, *, alone: bool) -> Use:
         make_file(self.path, self._locks)
+        return Use(self.path, self._locks / USE, alone=alone)
+
+    def _open(self) -> sqlite3.Connection:
         try:
             with self.lock(OPENING).acquire(BUSY_SECONDS):
                 return open_database(self.path)
@@ -96,6 +118,7 @@ class Ledger:
         """
         self._readers.close()
         self._writer.close()
+        self._use.end()
 
     def __enter__(self) -> Self:
         return self
@@ -346,16 +369,21 @@ class Ledger:
         """
         Return what is remembered of *account*; of one never visited, the defaults.
         """
-        text = self._read(lambda db: table.state(db, account))
-        return AccountState() if text is None else _from_json(text)
+        return self._read(
+            lambda db: _state(
+                table.state(db, account), copies.verifications(db).get(account)
+            )
+        )
 
     def states(self) -> dict[AccountName, AccountState]:
         """
         Return what is remembered of every account.
         """
+        texts = self._read(table.states)
+        seen = self._read(copies.verifications)
         return {
-            AccountName(name): _from_json(text)
-            for name, text in self._read(table.states).items()
+            AccountName(name): _state(texts.get(name), seen.get(name))
+            for name in texts.keys() | seen.keys()
         }
 
     def save_state(self, account: AccountName, state: AccountState) -> None:
@@ -365,12 +393,103 @@ class Ledger:
         text = json.dumps(asdict(state))
         self._writer.do(lambda db: table.save_state(db, account, text))
 
+    # -- verifying the archive --------------------------------------------------------
+
+    def places(self, account: AccountName) -> list[Destination]:
+        """
+        Return where copies of the account's messages stand, the sooner and the later.
+        """
+        return self._read(lambda db: copies.places(db, account))
+
+    def totals(self, account: AccountName) -> tuple[int, int]:
+        """
+        Return how many messages `archived` will give, and their octets as stored.
+        """
+        return self._read(lambda db: copies.totals(db, account))
+
+    def archived(self, account: AccountName, directory: Path) -> Iterator[Archived]:
+        """
+        Yield the rows whose copies stand in *directory*, in the order of their writing.
+        """
+        after = RowId(0)
+        while page := self._page(account, directory, after):
+            yield from page
+            after = page[-1].row
+
+    def _page(
+        self, account: AccountName, directory: Path, after: RowId
+    ) -> list[Archived]:
+        return self._read(lambda db: copies.page(db, account, directory, after))
+
+    def without_row(self, directory: Path, bases: Iterable[str]) -> set[str]:
+        """
+        Return those of *bases* that no row of that place bears, whichever account's.
+        """
+        left = set(bases)
+        if left:
+            self._read(lambda db: left.difference_update(copies.bases(db, directory)))
+        return left
+
+    def knows(self, account: AccountName) -> bool:
+        """
+        Tell whether any message of *account* was ever recorded.
+        """
+        return self._read(lambda db: copies.has_any(db, account))
+
+    def damage(self, rows: Collection[RowId]) -> None:
+        """
+        Take no message for *rows* any more: their copies are missing or altered.
+        """
+        if rows:
+            self._writer.do(lambda db: copies.damage(db, rows))
+
+    def heal(self, rows: Collection[RowId]) -> None:
+        """
+        Let *rows* count again: their copies are whole.
+        """
+        if rows:
+            self._writer.do(lambda db: copies.heal(db, rows))
+
+    def damaged(self, account: AccountName) -> set[RowId]:
+        """
+        Return the account's damaged rows.
+        """
+        return self._read(lambda db: copies.damaged(db, account))
+
+    def verified(self, seen: Verification) -> None:
+        """
+        Remember what verifying an account's archive showed.
+        """
+        self._writer.do(lambda db: copies.verified(db, seen))
+
+    # -- the ledger as a whole --------------------------------------------------------
+
+    def check(self) -> None:
+        """
+        Read all of it; LedgerDamaged if it is damaged.
+        """
+        self._read(lambda db: copying.check(db, self.path))
+
+    def backup(self, target: Path, *, replace: bool = False) -> None:
+        """
+        Copy the ledger as it is at one moment, others may go on writing meanwhile.
+        """
+        self._read(lambda db: copying.copy_to(db, target, replace=replace))
+
+    def rebuild(self, work: Callable[[Restoring], T]) -> T:
+        """
+        Do *work* in one transaction, and return its result once that is durable.
+        """
+        now = self._now()
+        return self._writer.do(lambda db: work(Restoring(db, now)))
+
 
 def _rows(known: Iterable[Known]) -> list[RowId]:
     return [row.row for row in known]
 
 
-def _from_json(text: str) -> AccountState:
+def _state(text: str | None, seen: tuple[float, int] | None) -> AccountState:
     # A field that this version does not know was another's; one that is missing is new.
-    stored = json.loads(text)
-    return AccountState(**{k: v for k, v in stored.items() if k in STATE_FIELDS})
+    stored = {k: v for k, v in json.loads(text or "{}").items() if k in STATE_FIELDS}
+    ended, damaged = seen or (0.0, 0)
+    return AccountState(**stored | {"last_verified": ended, "damaged": damaged})

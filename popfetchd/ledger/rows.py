@@ -99,8 +99,8 @@ RECOGNISE = """
 
 ADOPT = f"""
     UPDATE message SET
-        unique_id = ?, octets_listed = ?, header_digest = ?, doubtful = ?,
-        state = 'published', accounted = 1, marked = 0, removed_at = NULL
+        unique_id = ?, octets_listed = ?, octets = ?, form = ?, header_digest = ?,
+        doubtful = ?, state = 'published', accounted = 1, marked = 0, removed_at = NULL
     WHERE id = ? RETURNING {RECEIPT}
 """  # noqa: S608 -- ours
 
@@ -115,6 +115,19 @@ PUBLISH = f"""
         state = 'published', accounted = 1, archived_at = coalesce(archived_at, ?)
     WHERE id = ? AND state IN ('recorded', 'published') RETURNING {RECEIPT}
 """  # noqa: S608 -- ours
+
+MADE_GOOD = """
+    DELETE FROM message WHERE id = (
+        SELECT bad.id FROM message AS bad, message AS good
+        WHERE good.id = ? AND good.state = 'recorded' AND bad.account = good.account
+        AND bad.state = 'damaged' AND (
+            bad.content_digest = good.content_digest OR bad.likeness = good.likeness
+        )
+        ORDER BY bad.content_digest = good.content_digest DESC, bad.id
+        LIMIT 1
+    )
+"""
+"""The damaged row of the message whose new copy is about to be committed."""
 
 OPEN = (
     "SELECT id, format, directory, base, name, spool, begins_at, length, bare_digest,"
@@ -355,8 +368,9 @@ def _alike(
 def _adopt(
     db: sqlite3.Connection, row: RowId, verified: Verified, *, doubtful: bool
 ) -> Receipt:
-    listed, header = verified.spooled.listed, verified.spooled.fingerprint.header
-    values = (listed.unique_id, listed.octets, header, doubtful, row)
+    listed, print_ = verified.spooled.listed, verified.spooled.fingerprint
+    sent = (print_.octets, print_.form.value, print_.header)
+    values = (listed.unique_id, listed.octets, *sent, doubtful, row)
     return _receipt(db.execute(ADOPT, values).fetchone())
 
 
@@ -406,7 +420,10 @@ def place(
 def publish(db: sqlite3.Connection, recorded: Recorded, now: float) -> Receipt:
     """
     Turn recorded into published. Done again, it changes nothing.
+
+    A damaged row of the same message ends: exactly one copy of it counts (P2).
     """
+    db.execute(MADE_GOOD, (recorded.row,))
     found = db.execute(PUBLISH, (now, recorded.row)).fetchone()
     if found is None:
         raise sqlite3.IntegrityError(f"there is no open row {recorded.row}")

@@ -10,7 +10,8 @@ CREATE TABLE ledger (
 
 INSERT INTO ledger VALUES (1, lower(hex(randomblob(6))), 0);
 
--- One row for each message: recorded -> published -> removed.
+-- One row for each message: recorded -> published -> removed. A row is damaged while
+-- its copy is known to be missing or altered: no message is taken for it then.
 -- AUTOINCREMENT: a row's id is never given twice.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -32,7 +33,9 @@ CREATE TABLE message (
     length INTEGER,
     bare_digest BLOB CHECK (length(bare_digest) = 32), -- without readers' headers
     number INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('recorded', 'published', 'removed')),
+    state TEXT NOT NULL CHECK (
+        state IN ('recorded', 'published', 'removed', 'damaged')
+    ),
     accounted INTEGER NOT NULL DEFAULT 0,        -- the last complete listing had it
     doubtful INTEGER NOT NULL DEFAULT 0,         -- its unique-id says nothing
     marked INTEGER NOT NULL DEFAULT 0,           -- DELE was sent, no +OK to QUIT came
@@ -74,4 +77,11 @@ CREATE TABLE failure (
 CREATE TABLE account_state (
     account TEXT PRIMARY KEY,
     state TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- When each account's archive was last read against these rows, and what it showed.
+CREATE TABLE verification (
+    account TEXT PRIMARY KEY,
+    ended REAL NOT NULL,
+    damaged INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,260 @@
+"""
+What the ledger says of the archive: read to verify it, and written when it is made again.
+
+Rules of this file:
+
+- As in rows.py: a function takes the connection first, and somebody else commits.
+- Rows are given in pages, so that neither memory nor the write-ahead log grows with the
+  archive while it is read.
+- A row whose copy is missing or altered is *damaged*. No message is taken for it any
+  more, so that the next visit archives it anew; that copy's commit ends the row (P2).
+- What an archive tells of a message is less than what its visit knew: no unique-id, and
+  nothing that a server said. So such a row is doubtful, and no listing has shown it: it
+  takes content, or a header that names it, to match it, and content alone to remove it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from popfetchd.values import (
+    AccountName,
+    Archived,
+    ArchiveFormat,
+    ContentDigest,
+    Copy,
+    Destination,
+    Extent,
+    Found,
+    LedgerId,
+    Octets,
+    RowId,
+    Verification,
+)
+
+
+PAGE = 1_000
+"""Rows read at a time: a millisecond, and half a megabyte."""
+
+STANDING = "account = ? AND state IN ('published', 'removed', 'damaged')"
+
+PLACES = (
+    f"SELECT DISTINCT format, directory, spool FROM message WHERE {STANDING}"  # noqa: S608
+    " ORDER BY directory"
+)
+
+# NOT INDEXED: in the order of their ids, which is the order in which they were written,
+# and from the first one wanted; the index on accounts would have to be sorted.
+PAGE_OF = f"""
+    SELECT id, format, directory, base, name, spool, begins_at, length, bare_digest,
+        content_digest, stored, state = 'damaged'
+    FROM message NOT INDEXED
+    WHERE id > ? AND {STANDING} AND directory = ? ORDER BY id LIMIT {PAGE}
+"""  # noqa: S608 -- ours
+
+DAMAGE = """
+    UPDATE message SET state = 'damaged', accounted = 0, marked = 0
+    WHERE state IN ('published', 'removed') AND id IN (SELECT value FROM json_each(?))
+"""
+
+HEAL = """
+    UPDATE message SET
+        state = iif(removed_at IS NULL, 'published', 'removed'), doubtful = 1
+    WHERE state = 'damaged' AND id IN (SELECT value FROM json_each(?))
+"""
+
+RESTORE = """
+    INSERT INTO message (
+        account, octets_listed, octets, stored, form, header_digest, content_digest,
+        likeness, format, directory, base, name, number, spool, begins_at, length,
+        bare_digest, state, doubtful, arrived_at, recorded_at, archived_at
+    ) VALUES (
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'published', 1, ?, ?, ?
+    )
+"""
+"""Listed octets are a guess here: most servers list what they send."""
+
+
+def places(db: sqlite3.Connection, account: AccountName) -> list[Destination]:
+    """
+    Return where copies of the account's messages stand, also where it once was to put
+    them.
+    """
+    return [
+        Destination(
+            ArchiveFormat(form), Path(directory), None if spool is None else Path(spool)
+        )
+        for form, directory, spool in db.execute(PLACES, (account,))
+    ]
+
+
+def totals(db: sqlite3.Connection, account: AccountName) -> tuple[int, int]:
+    """
+    Return how many messages of the account are archived, and their octets as stored.
+    """
+    sql = f"SELECT count(*), coalesce(sum(stored), 0) FROM message WHERE {STANDING}"  # noqa: S608
+    messages, octets = db.execute(sql, (account,)).fetchone()
+    return int(messages), int(octets)
+
+
+def page(
+    db: sqlite3.Connection, account: AccountName, directory: Path, after: RowId
+) -> list[Archived]:
+    """
+    Return the next rows behind row *after* whose copies stand in *directory*.
+    """
+    found = db.execute(PAGE_OF, (after, account, str(directory)))
+    return [_archived(row) for row in found]
+
+
+Row = tuple[
+    int, str, str, str, str, str | None, int | None, int, bytes, bytes, int, int
+]
+"""What PAGE_OF gives."""
+
+
+def _archived(found: Row) -> Archived:
+    row, form, directory, base, name, spool = found[:6]
+    offset, length, bare, content, stored, damaged = found[6:]
+    extent = None if offset is None else Extent(offset, length, ContentDigest(bare))
+    in_spool = None if spool is None else Path(spool)
+    copy = Copy(ArchiveFormat(form), Path(directory), base, name, in_spool, extent)
+    digest = ContentDigest(content)
+    return Archived(RowId(row), copy, digest, Octets(stored), bool(damaged))
+
+
+def bases(db: sqlite3.Connection, directory: Path) -> Iterator[str]:
+    """
+    Yield the base of each row, of whichever account and state, of one place.
+    """
+    sql = "SELECT base FROM message WHERE directory = ?"
+    return (base for (base,) in db.execute(sql, (str(directory),)))
+
+
+# -- damage ---------------------------------------------------------------------------
+
+
+def damage(db: sqlite3.Connection, rows: Collection[RowId]) -> int:
+    """
+    Take no message for *rows* any more; return of how many that is new.
+    """
+    return db.execute(DAMAGE, (json.dumps(list(rows)),)).rowcount
+
+
+def heal(db: sqlite3.Connection, rows: Collection[RowId]) -> int:
+    """
+    Let *rows*, whose copies are whole again, count again; return how many.
+    """
+    return db.execute(HEAL, (json.dumps(list(rows)),)).rowcount
+
+
+def damaged(db: sqlite3.Connection, account: AccountName) -> set[RowId]:
+    """
+    Return the account's damaged rows.
+    """
+    sql = "SELECT id FROM message WHERE account = ? AND state = 'damaged'"
+    return {RowId(row) for (row,) in db.execute(sql, (account,))}
+
+
+def verified(db: sqlite3.Connection, seen: Verification) -> None:
+    """
+    Remember what verifying an account showed.
+    """
+    db.execute(
+        "INSERT INTO verification VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET ended = excluded.ended, damaged = excluded.damaged",
+        (seen.account, seen.ended, len(seen.damage)),
+    )
+
+
+def verifications(db: sqlite3.Connection) -> dict[str, tuple[float, int]]:
+    """
+    Return when each account was verified last, and how many copies were damaged then.
+    """
+    found = db.execute("SELECT account, ended, damaged FROM verification")
+    return {account: (ended, count) for account, ended, count in found}
+
+
+# -- made again -----------------------------------------------------------------------
+
+
+def is_empty(db: sqlite3.Connection) -> bool:
+    """
+    Tell whether nothing was ever archived with this ledger.
+    """
+    (some,) = db.execute("SELECT EXISTS (SELECT 1 FROM message)").fetchone()
+    return not some
+
+
+def has_any(db: sqlite3.Connection, account: AccountName) -> bool:
+    """
+    Tell whether the ledger knows any message of *account*.
+    """
+    sql = "SELECT EXISTS (SELECT 1 FROM message WHERE account = ?)"
+    (some,) = db.execute(sql, (account,)).fetchone()
+    return bool(some)
+
+
+def known_to(db: sqlite3.Connection, account: AccountName, directory: Path) -> set[str]:
+    """
+    Return the bases of one place that are not to be restored for *account*.
+
+    They are its own already, or surely another's, who shares the place: a server has
+    listed them for him.
+    """
+    sql = (
+        "SELECT base FROM message"
+        " WHERE directory = ? AND (account = ? OR unique_id IS NOT NULL)"
+    )
+    return {base for (base,) in db.execute(sql, (str(directory), account))}
+
+
+def restore(
+    db: sqlite3.Connection, account: AccountName, found: Iterable[Found], now: float
+) -> int:
+    """
+    Insert what was found in the archive as published; return how many.
+    """
+    count = 0
+    for count, message in enumerate(found, 1):  # noqa: B007 -- the last is the count
+        db.execute(RESTORE, _values(account, message, now))
+    return count
+
+
+def _values(account: AccountName, found: Found, now: float) -> tuple[object, ...]:
+    print_, copy = found.fingerprint, found.held.copy
+    digests = (print_.header, print_.content, print_.likeness)
+    spool = None if copy.spool is None else str(copy.spool)
+    return (
+        account,
+        print_.octets,
+        print_.octets,
+        print_.stored,
+        print_.form.value,
+        *digests,
+        copy.format.value,
+        str(copy.directory),
+        copy.base,
+        copy.name,
+        found.held.number,
+        spool,
+        *(copy.extent or (None, None, None)),
+        print_.arrived_at,
+        now,
+        found.archived_at,
+    )
+
+
+def begin_at(
+    db: sqlite3.Connection, highest: int, ledger_id: LedgerId | None = None
+) -> None:
+    """
+    Give no number up to *highest* any more, and names with *ledger_id*, if there is one.
+    """
+    db.execute("UPDATE ledger SET highest = max(highest, ?)", (highest,))
+    if ledger_id is not None:
+        db.execute("UPDATE ledger SET id = ?", (ledger_id,))
