@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +170,14 @@ def until(condition, patience: float = PATIENCE):
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.02)
     return found
+
+
+def value(page, name):
+    """
+    Return the value of the series *name* in a page of metrics, None if it has none.
+    """
+    found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+    return None if found is None else float(found[1])
 
 
 def end(process: subprocess.Popen) -> None:
