@@ -590,6 +590,8 @@ class Held:
     copy: Copy
     path: Path
     """Where it is now."""
+    key: str
+    """What its row would bear: its base; in an mbox its `bare` digest, in hex."""
     ledger: LedgerId | None = None
     number: int = 0
 

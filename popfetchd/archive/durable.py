@@ -160,12 +160,19 @@ class NewFile:
             raise
 
     def _put(self, octets: bytes, offset: int) -> None:
-        rest = memoryview(octets)
-        while rest:
-            written = self._disk.pwrite(self._fd, rest, offset)
-            if not written:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            rest, offset = rest[written:], offset + written
+        write_all(self._disk, self._fd, octets, offset)
+
+
+def write_all(disk: Disk, fd: int, octets: bytes, offset: int) -> None:
+    """
+    Write all of *octets* at *offset*; OSError when that fails.
+    """
+    rest = memoryview(octets)
+    while rest:
+        written = disk.pwrite(fd, rest, offset)
+        if not written:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rest, offset = rest[written:], offset + written
 
 
 def condemn(disk: Disk, folder: Folder, name: str) -> None:
@@ -239,12 +246,18 @@ def look(disk: Disk, folder: Folder, name: str) -> os.stat_result | None:
             return None
 
 
-def digest(disk: Disk, folder: Folder, name: str) -> ContentDigest:
+def digest(
+    disk: Disk, folder: Folder, name: str, *, fresh: bool = False
+) -> ContentDigest:
     """
     Return the SHA-256 of file *name*, read through a descriptor of its own.
+
+    *fresh*: from the disk, whatever the cache holds.
     """
     content = hashlib.sha256()
     with opened(disk, folder, name) as fd, step("read back", folder, name):
+        if fresh:
+            disk.drop_pages(fd)
         for octets in read(disk, fd):
             content.update(octets)
     return ContentDigest(content.digest())

@@ -3,8 +3,9 @@ Where a message of a maildir is now that a mail reader may have taken it.
 
 Rules of this file:
 
-- It only reads. It looks into new/ and cur/, then into those of each folder within the
-  maildir (Maildir++: `.Name`), for the base of the name, under whatever flags.
+- It only reads, and from the disk, whatever the cache holds. It looks into new/ and
+  cur/, then into those of each folder within the maildir (Maildir++: `.Name`), for the
+  base of the name, under whatever flags.
 - The exact name is looked for first. To read all folders takes long: what they hold is
   kept, and read again only after one of them has changed.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import stat
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 from popfetchd.archive import names
 from popfetchd.archive.disk import Disk
@@ -67,7 +68,7 @@ class Finder:
             if folder is None or found is None:
                 return None
             try:
-                right = digest(self._disk, folder, name) == content
+                right = digest(self._disk, folder, name, fresh=True) == content
             except ArchiveError as error:
                 if isinstance(error.__cause__, FileNotFoundError):
                     return None
@@ -78,6 +79,28 @@ class Finder:
         return Condition.TRUNCATED if shorter else Condition.ALTERED
 
     # -- what the folders hold --------------------------------------------------------
+
+    def everything(self) -> Iterator[tuple[Way, str]]:
+        """
+        Yield each file in which a reader finds a message: the way to it, and its name.
+        """
+        for way in self._ways():
+            for name in self._names(way):
+                if not name.startswith("."):  # by custom, none of the maildir's
+                    yield way, name
+
+    @contextmanager
+    def opened(self, way: Way, name: str) -> Iterator[int | None]:
+        """
+        Open a file that `everything` gave; None if it is no message, or there no more.
+        """
+        with ExitStack() as held:
+            folder = self._reached(way, held)
+            found = None if folder is None else look(self._disk, folder, name)
+            if folder is None or found is None or not stat.S_ISREG(found.st_mode):
+                yield None
+            else:
+                yield held.enter_context(opened(self._disk, folder, name))
 
     def _refresh(self) -> bool:
         # Reads the folders again, if one of them has changed; returns whether.

@@ -30,6 +30,9 @@ STRANGE = re.compile(r"[^A-Za-z0-9._-]")
 ADDED = re.compile(r"[,:]")
 """What a size, a reader's number or a reader's flags begin with."""
 
+GIVEN = re.compile(r"(\d+)\.L([0-9a-f]{12})N(\d{1,18})R[0-9a-f]{32}\.")
+"""A name that some ledger gave: when, which ledger, and its number."""
+
 SIZE = re.compile(r",S=(\d+)")
 """What `final_name` adds."""
 
@@ -69,12 +72,29 @@ def base_of(name: str) -> str:
     return ADDED.split(name, maxsplit=1)[0]
 
 
+def without_flags(name: str) -> str:
+    """
+    Return *name* without the flags that a mail reader added.
+    """
+    return name.partition(":")[0]
+
+
 def stored_in(name: str) -> int:
     """
     Return how many octets the file of final name *name* had when it was published.
     """
     size = SIZE.search(name)
     return int(size[1]) if size else 0
+
+
+def given(name: str) -> tuple[float, LedgerId, int] | None:
+    """
+    Return when *name* was given (seconds since 1970), by which ledger, and its number.
+
+    None for a name that popfetchd did not give.
+    """
+    found = GIVEN.match(name)
+    return found and (float(found[1]), LedgerId(found[2]), int(found[3]))
 
 
 def ours(ledger: LedgerId) -> re.Pattern[str]:

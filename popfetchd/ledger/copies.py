@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -55,6 +56,9 @@ PAGE_OF = f"""
     FROM message NOT INDEXED
     WHERE id > ? AND {STANDING} AND directory = ? ORDER BY id LIMIT {PAGE}
 """  # noqa: S608 -- ours
+
+KEY = "coalesce(lower(hex(bare_digest)), base)"
+"""What finds a row's message in its place: its file's name, or in an mbox its content."""
 
 DAMAGE = """
     UPDATE message SET state = 'damaged', accounted = 0, marked = 0
@@ -127,12 +131,12 @@ def _archived(found: Row) -> Archived:
     return Archived(RowId(row), copy, digest, Octets(stored), bool(damaged))
 
 
-def bases(db: sqlite3.Connection, directory: Path) -> Iterator[str]:
+def keys(db: sqlite3.Connection, directory: Path) -> Iterator[str]:
     """
-    Yield the base of each row, of whichever account and state, of one place.
+    Yield the key of each row (values.Held), of whichever account and state, of a place.
     """
-    sql = "SELECT base FROM message WHERE directory = ?"
-    return (base for (base,) in db.execute(sql, (str(directory),)))
+    sql = f"SELECT {KEY} FROM message WHERE directory = ?"  # noqa: S608 -- ours
+    return (key for (key,) in db.execute(sql, (str(directory),)))
 
 
 # -- damage ---------------------------------------------------------------------------
@@ -199,18 +203,20 @@ def has_any(db: sqlite3.Connection, account: AccountName) -> bool:
     return bool(some)
 
 
-def known_to(db: sqlite3.Connection, account: AccountName, directory: Path) -> set[str]:
+def known_to(
+    db: sqlite3.Connection, account: AccountName, directory: Path
+) -> Counter[str]:
     """
-    Return the bases of one place that are not to be restored for *account*.
+    Return the keys of one place that are not to be restored for *account*, how often.
 
     They are its own already, or surely another's, who shares the place: a server has
     listed them for him.
     """
     sql = (
-        "SELECT base FROM message"
+        f"SELECT {KEY} FROM message"  # noqa: S608 -- ours
         " WHERE directory = ? AND (account = ? OR unique_id IS NOT NULL)"
     )
-    return {base for (base,) in db.execute(sql, (str(directory), account))}
+    return Counter(key for (key,) in db.execute(sql, (str(directory), account)))
 
 
 def restore(

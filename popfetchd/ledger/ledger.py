@@ -421,14 +421,14 @@ class Ledger:
     ) -> list[Archived]:
         return self._read(lambda db: copies.page(db, account, directory, after))
 
-    def without_row(self, directory: Path, bases: Iterable[str]) -> set[str]:
+    def without_row(self, directory: Path, keys: Counter[str]) -> Counter[str]:
         """
-        Return those of *bases* that no row of that place bears, whichever account's.
+        Return those of *keys* (values.Held) that no row of that place is for.
         """
-        left = set(bases)
+        left = keys.copy()
         if left:
-            self._read(lambda db: left.difference_update(copies.bases(db, directory)))
-        return left
+            self._read(lambda db: _take_off(left, copies.keys(db, directory)))
+        return +left
 
     def knows(self, account: AccountName) -> bool:
         """
@@ -482,6 +482,12 @@ class Ledger:
         """
         now = self._now()
         return self._writer.do(lambda db: work(Restoring(db, now)))
+
+
+def _take_off(left: Counter[str], keys: Iterable[str]) -> None:
+    for key in keys:
+        if key in left:
+            left[key] -= 1
 
 
 def _rows(known: Iterable[Known]) -> list[RowId]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,9 +37,9 @@ class Restoring:
         """
         return rows.ledger_id(self._db)
 
-    def known(self, account: AccountName, directory: Path) -> set[str]:
+    def known(self, account: AccountName, directory: Path) -> Counter[str]:
         """
-        Return the bases of messages in *directory* that are not to be restored.
+        Return the keys of messages in *directory* that are not to be restored, how often.
         """
         return copies.known_to(self._db, account, directory)
 
