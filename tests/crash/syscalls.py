@@ -282,14 +282,14 @@ class Table:
         Yield the table, line by line.
         """
         head = ("points", *COLUMNS)
-        yield f"{'configuration':26}{'harm':17}" + "".join(f"{h:>9}" for h in head)
+        yield f"{'configuration':28}{'harm':17}" + "".join(f"{h:>9}" for h in head)
         for line in sorted(self.sums):
             numbers = (self.points[line], *(self.sums[line][c] for c in COLUMNS))
             scene, harm = line
-            yield f"{scene:26}{harm:17}" + "".join(f"{n:>9}" for n in numbers)
+            yield f"{scene:28}{harm:17}" + "".join(f"{n:>9}" for n in numbers)
         sums = [sum(s[c] for s in self.sums.values()) for c in COLUMNS]
         totals = (self.points.total(), *sums)
-        yield f"{'all':43}" + "".join(f"{n:>9}" for n in totals)
+        yield f"{'all':45}" + "".join(f"{n:>9}" for n in totals)
 
 
 def say(line: str) -> None:
