@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import stat
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from popfetchd.archive import names
@@ -34,11 +34,16 @@ Way = tuple[str, ...]
 class Finder:
     """
     Finds copies in the maildir that *here* stands for.
+
+    *kept*: those of its folders that are held open, and need not be opened each time.
     """
 
-    def __init__(self, disk: Disk, here: Folder) -> None:
+    def __init__(
+        self, disk: Disk, here: Folder, kept: Mapping[Way, Folder] | None = None
+    ) -> None:
         self._disk = disk
         self._here = here
+        self._kept = kept or {}
         self._stamps: dict[Way, int] = {}
         self._bearers: dict[str, tuple[Way, str]] = {}
 
@@ -132,11 +137,15 @@ class Finder:
             folder = self._reached(way, held)
             if folder is None:
                 return []
+            # By a descriptor of its own: how far it was read is one for all who share it.
+            fd = held.enter_context(opened(self._disk, folder, "."))
             with step("list", folder):
-                return self._disk.listdir(folder.fd)
+                return self._disk.listdir(fd)
 
     def _reached(self, way: Way, held: ExitStack) -> Folder | None:
         # Opened anew each time, never through a link: readers make and remove folders.
+        if way in self._kept:
+            return self._kept[way]
         folder = self._here
         for name in (".", *way):
             found = look(self._disk, folder, name)

@@ -38,7 +38,7 @@ from popfetchd.archive.durable import (
     sync_folder,
     sync_found,
 )
-from popfetchd.archive.finding import Finder
+from popfetchd.archive.finding import Finder, Way
 from popfetchd.archive.folders import reach, reach_within, sync_above, sync_names
 from popfetchd.archive.spool import SpoolFile
 from popfetchd.archive.spooling import SpoolFolder, share, sweep, unlink
@@ -318,7 +318,9 @@ class Maildir:
         """
         self._mine(copy)
         if self._finder is None:
-            self._finder = Finder(self._disk, self._at.here)
+            at = self._at
+            kept: dict[Way, Folder] = {("new",): at.new, ("cur",): at.cur}
+            self._finder = Finder(self._disk, at.here, kept)
         return self._finder.condition(copy, content)
 
     def _names(self, folder: Folder) -> list[str]:
