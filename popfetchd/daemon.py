@@ -31,7 +31,7 @@ from types import FrameType
 
 from popfetchd import __version__, credentials, logs
 from popfetchd.archive.interface import Archive
-from popfetchd.archive.maildir import Maildir
+from popfetchd.archive.opening import archive_at
 from popfetchd.config import load
 from popfetchd.config.model import Configuration
 from popfetchd.config.plain import accounts as plain_accounts
@@ -160,9 +160,9 @@ class Visits:
 
     def _archive(self, _account: Account, destination: Destination) -> Archive:
         host = socket.gethostname()
-        maildir = Maildir(destination.path, self.ledger.id, host=host, now=self.now)
-        maildir.open()
-        return maildir
+        archive = archive_at(destination, self.ledger.id, host=host, now=self.now)
+        archive.open()
+        return archive
 
 
 class Wish(StrEnum):

@@ -46,6 +46,7 @@ The tree::
     ├── ArchiveError                archive
     │   ├── DiskFull                disk_full
     │   ├── NearlyFull              disk_full       less is free than `min_free`
+    │   ├── ArchiveLocked           archive         another program holds the mbox
     │   ├── NotProved               archive         what was read back is not what was written
     │   └── UnsafeArchive           archive         a place where we will not write
     └── LedgerError                 ledger
@@ -755,6 +756,25 @@ class NearlyFull(ArchiveError):
         What the operator can do, one sentence.
         """
         return "make room, or lower `min_free:`; fetching resumes by itself"
+
+
+class ArchiveLocked(ArchiveError):
+    """
+    Other programs held the mbox for *seconds*.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], seconds: float) -> None:
+        super().__init__("lock", path, f"locked by another program for {seconds:g} s")
+        self.seconds = seconds
+
+    @property
+    def hint(self) -> str:
+        """
+        What the operator can do, one sentence.
+        """
+        return (
+            f"end the mail reader that uses it; if nothing does, remove {self.path}.lock"
+        )
 
 
 class NotProved(ArchiveError):

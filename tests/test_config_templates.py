@@ -43,11 +43,13 @@ def test_other_braces(template):
         templates.shape(template)
 
 
-def test_dates_come_later():
+def test_dates_stay():
     """
-    A word that a later release has is refused with that sentence.
+    A date is not known yet; only where none is known ever is it refused.
     """
-    with pytest.raises(ValueError, match=r"\{month\} comes with a later release"):
+    template = templates.shape("/srv/{account}/{year}-{month}-{day}", dated=True)
+    assert "/srv/alice/{year}-{month}-{day}" == templates.fill(template, **ALICE)
+    with pytest.raises(ValueError, match="braces may only hold"):
         templates.shape("/srv/{account}/{year}-{month}")
 
 
@@ -58,6 +60,7 @@ def test_dates_come_later():
         ("a\0b", "holds a `/` or a NUL"),
         (".ssh", "begins with a dot"),
         ("..", "begins with a dot"),
+        ("x{day}", "holds {day}, which is a date's place"),
     ],
 )
 def test_unfit(user, problem):

@@ -19,6 +19,7 @@ from popfetchd.errors import (
     LONGEST_QUOTE,
     AccountLocked,
     ArchiveError,
+    ArchiveLocked,
     AuthenticationRefused,
     CertificateRefused,
     CommandRefused,
@@ -261,6 +262,12 @@ TOLD = [
         "/srv/mail: 900 octets are free, and min_free keeps 1000",
         "make room, or lower `min_free:`; fetching resumes by itself",
         (Reason.DISK_FULL, OPERATOR, TRANSIENT),
+    ),
+    (
+        ArchiveLocked("/srv/mail/a.mbox", 30.0),
+        "/srv/mail/a.mbox: lock: locked by another program for 30 s",
+        "end the mail reader that uses it; if nothing does, remove /srv/mail/a.mbox.lock",
+        (Reason.ARCHIVE, OPERATOR, TRANSIENT),
     ),
     (
         NotProved("prove", "/srv/mail/tmp/1", "it differs"),

@@ -70,12 +70,12 @@ class Disk(Protocol):
 
     def flock(self, fd: int, operation: int) -> None: ...
 
-    def lock_file(self, fd: int, *, alone: bool) -> None:
+    def lock_file(self, fd: int, kind: int) -> None:
         """
-        Lock the whole file as fcntl(2) does, until *fd* is closed; never wait.
+        Lock the whole file as fcntl(2) does (F_RDLCK, F_WRLCK), until *fd* is closed.
 
-        Mail readers heed it; so does another descriptor of ours (an "open file
-        description" lock). *alone*: a write lock. BlockingIOError: another has it.
+        Mail readers heed it; so does another descriptor of ours (it is an "open file
+        description" lock). Never waits: BlockingIOError, another has it.
         """
 
     def geteuid(self) -> int: ...
@@ -142,8 +142,7 @@ class RealDisk:
     def flock(self, fd: int, operation: int) -> None:
         fcntl.flock(fd, operation)
 
-    def lock_file(self, fd: int, *, alone: bool) -> None:
-        kind = fcntl.F_WRLCK if alone else fcntl.F_RDLCK
+    def lock_file(self, fd: int, kind: int) -> None:
         whole = struct.pack(FLOCK, kind, os.SEEK_SET, 0, 0, 0)
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole)
 

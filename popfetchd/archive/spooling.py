@@ -68,7 +68,7 @@ class SpoolFolder:
         disk: Disk,
     ) -> None:
         self.path = path
-        self._ledger = ledger
+        self.ledger = ledger
         self._ours = names.ours(ledger)
         self._side = f"highest.L{ledger}"
         self._host = host
@@ -78,6 +78,14 @@ class SpoolFolder:
         self._above: Folder | None = None
         self._folder: Folder | None = None
         self._held = ExitStack()
+
+    def elsewhere(self, path: Path) -> SpoolFolder:
+        """
+        Return the spool folder of the same ledger at *path*, not open yet.
+        """
+        return SpoolFolder(
+            path, self.ledger, host=self._host, now=self._now, disk=self._disk
+        )
 
     # -- open and close ---------------------------------------------------------------
 
@@ -119,7 +127,7 @@ class SpoolFolder:
         """
         Open a new spool file; return its base with it.
         """
-        base = names.new_base(self._now(), self._ledger, number, self._host)
+        base = names.new_base(self._now(), self.ledger, number, self._host)
         return base, NewFile(self._disk, self.folder, base)
 
     def prove(self, base: str, content: ContentDigest) -> None:
@@ -175,6 +183,8 @@ class SpoolFolder:
         """
         found = (self._ours.match(base) for base in bases)
         number = max((int(name[1]) for name in found if name), default=0)
+        if not number:
+            return
         with self._side_file() as fd:
             slots = self._slots(fd)
             if number <= max(slots):

@@ -27,8 +27,6 @@ MOST_SESSIONS = 10_000
 HIDDEN = "(hidden)"
 """What stands for a secret wherever a configuration is shown."""
 
-FORMATS_NOT_YET = {"mbox": "mbox comes with a later release; use maildir"}
-
 MECHANISMS_NOT_YET = dict.fromkeys(
     ("login", "cram-md5", "scram-sha-256", "xoauth2", "oauthbearer"),
     "this mechanism comes with a later release; use auto, user, plain or apop",
@@ -153,6 +151,9 @@ CronLine = Annotated[str, _scalar(readers.cron), _schema("string", minLength=1)]
 Timezone = Annotated[str, _scalar(readers.timezone), _schema("string", minLength=1)]
 AbsolutePath = Annotated[Path, _scalar(readers.path), _schema("string", minLength=1)]
 Template = Annotated[str, _scalar(readers.template), _schema("string", minLength=1)]
+DatedTemplate = Annotated[
+    str, _scalar(readers.dated_template), _schema("string", minLength=1)
+]
 Variable = Annotated[
     str, _scalar(readers.variable), _schema("string", pattern=readers.VARIABLE)
 ]
@@ -179,7 +180,7 @@ Patterns = Annotated[
 Listen = Annotated[str, _scalar(readers.listen), _schema("string", minLength=1)]
 Tls = Annotated[TlsMode, _scalar(readers.word(TlsMode))]
 Auth = Annotated[Mechanism, _scalar(readers.word(Mechanism, MECHANISMS_NOT_YET))]
-Format = Annotated[ArchiveFormat, _scalar(readers.word(ArchiveFormat, FORMATS_NOT_YET))]
+Format = Annotated[ArchiveFormat, _scalar(readers.word(ArchiveFormat))]
 
 LogLevel = Annotated[Level, _scalar(readers.word(Level))]
 LogFormat = Annotated[Rendering, _scalar(readers.word(Rendering))]

@@ -199,6 +199,7 @@ class _Book:
     defaults: Mapping = field(default_factory=Mapping)
     names: dict[str, Mistake] = field(default_factory=dict)
     """For each name where it stands; the text of such a mistake is empty."""
+    places: rules.Places = field(default_factory=rules.Places)
 
     def take_defaults(self, main: Document, root: Mapping) -> Defaults | None:
         """
@@ -259,7 +260,8 @@ class _Book:
             found = (f for f in faults(error, Account, merged) if _concerns(own, f))
             document.mistakes += told(document, own, found, label)
             return None
-        last = (*rules.impossible(own, account), *rules.unfillable(account))
+        last = [*rules.impossible(own, account), *rules.unfillable(account)]
+        last += [] if last else self.places.take(account)
         document.mistakes += told(document, own, last, label)
         document.doubts += told(document, own, rules.doubts(own, account), label)
         return account

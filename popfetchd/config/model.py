@@ -58,8 +58,9 @@ class Archive(Strict):
     """
 
     format: kinds.Format
-    path: kinds.Template
-    """Absolute; {account}, {user} and {host} are put in."""
+    path: kinds.DatedTemplate
+    """Absolute; {account}, {user} and {host} are put in, and of each message's arrival
+    {year}, {month} and {day} (UTC). Of a maildir a folder, of an mbox a file."""
 
 
 class Settings(Strict):

@@ -45,15 +45,20 @@ def filled(account: Account, template: str) -> str:
     )
 
 
+def archive_path(account: Account) -> Path:
+    """
+    Return where *account* is archived, words for dates left. Raises ValueError.
+    """
+    return Path(filled(account, account.archive.path))
+
+
 def _account(account: Account) -> values.Account:
     size, removal = account.max_message_size, account.delete_after
     return values.Account(
         name=values.AccountName(account.name),
         server=_server(account),
         login=values.Login(account.user, _secret(account), account.auth),
-        destination=values.Destination(
-            account.archive.format, Path(filled(account, account.archive.path))
-        ),
+        destination=values.Destination(account.archive.format, archive_path(account)),
         schedule=_schedule(account),
         delete_after=None if removal is None else removal[0],
         delete_since=values.Since.ARCHIVED if removal is None else removal[1],

@@ -233,6 +233,13 @@ def template(text: str) -> str:
     return templates.shape(absolute(text))
 
 
+def dated_template(text: str) -> str:
+    """
+    Read an absolute path with words in braces, also those of a date.
+    """
+    return templates.shape(absolute(text), dated=True)
+
+
 def path(text: str) -> Path:
     """
     Read an absolute path without such words.

@@ -13,14 +13,17 @@ Rules of this file:
 
 from __future__ import annotations
 
+import os
+
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from popfetchd.config import plain
 from popfetchd.config.document import Mapping
 from popfetchd.config.model import Account, Settings
 from popfetchd.config.scalars import spelled_duration
-from popfetchd.values import TlsMode
+from popfetchd.values import ArchiveFormat, TlsMode
 
 
 SECRETS = frozenset(
@@ -123,6 +126,58 @@ def unfillable(account: Account) -> Iterator[Fault]:
             plain.filled(account, template or "")
         except ValueError as error:
             yield Fault(path, str(error))
+
+
+@dataclass(slots=True)
+class Places:
+    """
+    Which paths the archives of the accounts so far make files, and which folders.
+
+    Each with the name of the account that did so first. Dates stay words: what only one
+    date would bring together is found when it is written.
+    """
+
+    files: dict[Path, str] = field(default_factory=dict)
+    folders: dict[Path, str] = field(default_factory=dict)
+
+    def take(self, account: Account) -> Iterator[Fault]:
+        """
+        Yield why the archive of *account* cannot be where it is to be; note its paths.
+        """
+        path = plain.archive_path(account)
+        is_file = account.archive.format is ArchiveFormat.MBOX
+        text = self._refusal(path, is_file=is_file)
+        if text:
+            yield Fault(("archive", "path"), text)
+            return
+        folders = path.parents if is_file else (path, *path.parents)
+        for folder in folders:
+            self.folders.setdefault(folder, account.name)
+        if is_file:
+            self.files.setdefault(path, account.name)
+
+    def _refusal(self, path: Path, *, is_file: bool) -> str:
+        above = next((p for p in path.parents if p in self.files), None)
+        if above is not None:
+            return (
+                f"{above} is an mbox, of account '{self.files[above]}', and no folder"
+            )
+        if is_file:
+            return self._no_file(path)
+        return (
+            f"is an mbox, of account '{self.files[path]}'" if path in self.files else ""
+        )
+
+    def _no_file(self, path: Path) -> str:
+        if path in self.folders:
+            return (
+                f"is a folder, of account '{self.folders[path]}'; an mbox is one file"
+            )
+        if os.path.isdir(path):  # noqa: PTH112 -- it answers also where we may not look
+            return "is a folder; an mbox is one file"
+        if path.suffix == ".lock":
+            return "ends in .lock, as mail readers call the lock of an mbox"
+        return ""
 
 
 def doubts(own: Mapping, settings: Settings) -> Iterator[Fault]:

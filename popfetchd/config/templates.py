@@ -1,11 +1,13 @@
 """
-Paths with `{account}`, `{user}` and `{host}` in them.
+Paths with `{account}`, `{user}` and `{host}` in them, and dates.
 
 Rules of this file:
 
 - A brace stands for nothing but one of these words. There is no escape: no one needs a
   brace in a path badly enough.
 - What is put in must stay one component of the path: no `/`, no NUL, no leading dot.
+- `{year}`, `{month}` and `{day}` stay: each message's arrival decides
+  (popfetchd/archive/dated.py). So what is put in must not look like one of them.
 - Refusals are ValueErrors; `shape` judges the template, `fill` what is put in.
 """
 
@@ -15,27 +17,25 @@ import re
 
 
 WORDS = ("account", "user", "host")
-"""What a path may ask for today."""
+"""What a path may ask for."""
 
-LATER = ("year", "month", "day")
-"""What it may ask for once archives are split by date."""
+DATES = ("year", "month", "day")
+"""What an archive's path may ask for as well."""
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-def shape(template: str) -> str:
+def shape(template: str, *, dated: bool = False) -> str:
     """
-    Return *template* if its braces are well used. Raises ValueError.
+    Return *template* if its braces are well used, for dates if *dated*.
+
+    Raises ValueError.
     """
-    words = set(PLACEHOLDER.findall(template))
-    late = sorted(words.intersection(LATER))
-    if late:
-        raise ValueError(
-            f"{{{late[0]}}} comes with a later release; allowed are {_allowed()}"
-        )
+    allowed = (*WORDS, *DATES) if dated else WORDS
     rest = PLACEHOLDER.sub("", template)
-    if words.difference(WORDS) or "{" in rest or "}" in rest:
-        raise ValueError(f"braces may only hold {_allowed()}")
+    words = set(PLACEHOLDER.findall(template))
+    if words.difference(allowed) or "{" in rest or "}" in rest:
+        raise ValueError(f"braces may only hold {_in_braces(allowed)}")
     return template
 
 
@@ -45,16 +45,19 @@ def fill(template: str, *, account: str, user: str, host: str) -> str:
     """
     given = {"account": account, "user": user, "host": host}
     for word in PLACEHOLDER.findall(template):
-        if unfit := _unfit(given[word]):
+        if unfit := _unfit(given.get(word, "")):
             raise ValueError(f"{{{word}}} cannot be put into a path: it {unfit}")
-    return PLACEHOLDER.sub(lambda found: given[found[1]], template)
+    return PLACEHOLDER.sub(lambda found: given.get(found[1], found[0]), template)
 
 
 def _unfit(value: str) -> str:
     if "/" in value or "\0" in value:
         return "holds a `/` or a NUL"
-    return "begins with a dot" if value.startswith(".") else ""
+    if value.startswith("."):
+        return "begins with a dot"
+    date = next((word for word in DATES if f"{{{word}}}" in value), None)
+    return f"holds {{{date}}}, which is a date's place" if date else ""
 
 
-def _allowed() -> str:
-    return ", ".join(f"{{{word}}}" for word in WORDS)
+def _in_braces(words: tuple[str, ...]) -> str:
+    return ", ".join(f"{{{word}}}" for word in words)
