@@ -19,6 +19,9 @@ Rules of this file:
   or remove what was retrieved before a QUIT (Gmail; RFC 1939 section 8). After an
   error of the line or nonsense from the server nothing more is sent at all.
 - A message that fails alone is counted against that message, not against the rest (P3).
+  What failed before comes last, and alone, so that nothing else is blamed for it.
+- A message is whole once what the server says behind it makes sense. Some servers do not
+  stuff dots: such a message seems to end early, and its rest comes as the next reply.
 - Whatever is raised below ends in the report. Only AccountLocked leaves this file.
 """
 
@@ -29,7 +32,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
@@ -67,6 +70,7 @@ from popfetchd.values import (
     Copy,
     Destination,
     DropListing,
+    Failure,
     HeaderDigest,
     Listed,
     Listing,
@@ -105,6 +109,13 @@ any server accepts, and still an end to an endless one."""
 GIVE_WAY = 0.1
 """The part of the deadline at which no further RETR is sent, so that the visit can end
 with what it has instead of being cut off."""
+
+LEAVE_HALF = 0.5
+"""The part at which no further TOP is sent: there is time to retrieve what is new, and
+to send a DELE, which takes as long, for each TOP. The next visit goes on."""
+
+LEAVE_QUIT = 0.05
+"""The part at which no further DELE is sent: only QUIT makes those that were sent count."""
 
 
 class Watch(Protocol):
@@ -235,6 +246,8 @@ class Visit:
         self.tally = Tally()
         self.gave_up: set[UniqueId | None] = set()
         """Messages that failed in this visit; not tried again in it."""
+        self.failures: Mapping[UniqueId, Failure] = {}
+        """What failed in this visit or before, as of the last listing."""
         self.full: NearlyFull | None = None
         """Why the visit retrieved less than it wanted."""
 
@@ -363,6 +376,7 @@ class Visit:
     def _select(self, listing: Listing) -> Selection:
         ledger, name, now = self.means.ledger, self.account.name, self.means.now()
         failures = ledger.failures(name)
+        self.failures = failures
         plan = select(listing, ledger.known(name), failures, self.account, now)
         listed = listing.times.keys() & failures.keys()
         self.tally.skipped = Counter(plan.skipped)
@@ -382,14 +396,16 @@ class Visit:
             self.tally.unproven[Unproven.PAUSED] += len(due)
             return [], []
         proven: list[Proven] = []
-        unconfirmed: list[Removable] = []
+        unconfirmed = [d for d in due.values() if self._may_retry(d.listed)]
         rows = [removable.row for removable in due.values()]
         receipts = {r.row: r for r in self.means.ledger.receipts(rows)}
         with self._stage(Stage.REMOVE):
-            for number, answer in session.top(list(due), 0):
-                proof = self._proof(due[number], receipts, answer)
+            for listed, answer in self._headers(
+                session, [d.listed for d in due.values()]
+            ):
+                proof = self._proof(due[listed.number], receipts, answer)
                 if proof is None:
-                    unconfirmed.append(due[number])
+                    unconfirmed.append(due[listed.number])
                 else:
                     proven.append(proof)
         return proven, unconfirmed
@@ -428,9 +444,9 @@ class Visit:
         # the archive need not be retrieved; what it cannot tell, its content will.
         strangers = [m for m in plan.wanted if m.octets in plan.astray]
         with self._stage(Stage.LIST):
-            headers = [*self._headers(session, strangers[:1])]
+            headers = [*self._named(session, strangers[:1])]
             if headers:  # the server knows TOP
-                headers += self._headers(session, strangers[1:])
+                headers += self._named(session, strangers[1:])
         # What is due to be removed has to be retrieved anyhow, to prove it.
         wait = self.account.delete_after
         moment = -NEVER if wait is None else self.means.now() - wait
@@ -439,18 +455,37 @@ class Visit:
         self.tally.matched += len(known)
         return [m for m in plan.wanted if m.number not in known]
 
-    def _headers(
-        self, session: Session, listed: Sequence[Listed]
+    def _named(
+        self, session: Session, strangers: Sequence[Listed]
     ) -> Iterator[tuple[Listed, HeaderDigest]]:
-        by_number = {message.number: message for message in listed}
-        for number, answer in session.top(list(by_number), 0):
+        for listed, answer in self._headers(session, strangers):
             if not isinstance(answer, ServerRefusal) and likeness(answer) is not None:
-                yield by_number[number], header_digest(answer)
+                yield listed, header_digest(answer)
+
+    def _headers(
+        self, session: Session, messages: Iterable[Listed]
+    ) -> Iterator[tuple[Listed, bytes | ServerRefusal]]:
+        # Not of what failed before: it is retrieved when all else is done.
+        well = (m for m in messages if m.unique_id not in self.failures)
+        asked: dict[MessageNumber, Listed] = {}
+        with self._blaming(asked):
+            for number, answer in session.top(
+                _noted(self._while_time(well, LEAVE_HALF), asked), 0
+            ):
+                yield asked.pop(number), answer
 
     # -- retrieve and archive ---------------------------------------------------------
 
     def _worth_trying(self, wanted: Sequence[Listed]) -> list[Listed]:
-        return [m for m in wanted if m.unique_id not in self.gave_up]
+        worth = [m for m in wanted if m.unique_id not in self.gave_up]
+        return sorted(worth, key=lambda m: m.unique_id in self.failures)
+
+    def _may_retry(self, listed: Listed) -> bool:
+        # Whether it failed before, and is to be tried again.
+        if listed.unique_id is None or listed.unique_id not in self.failures:
+            return False
+        failure = self.failures[listed.unique_id]
+        return not is_quarantined(failure, self.means.now())
 
     def _retrieve(
         self, session: Session, archive: Archive, wanted: Sequence[Listed]
@@ -460,60 +495,96 @@ class Visit:
         self.watch.listed(len(wanted), sum(m.octets or 0 for m in wanted))
         kept: list[Kept] = []
         refused: list[tuple[Listed, ServerRefusal]] = []
-        unanswered = {listed.number: listed for listed in wanted}
         numbers = iter(self.means.ledger.reserve(len(wanted)))
         keeper = Keeper(lambda batch: kept.extend(self._keep(archive, batch)))
-        chosen = self._while_room(self._while_time(wanted))
-        with self._stage(Stage.RETRIEVE), keeper, self._blaming(unanswered):
-            for number, body in session.retrieve(m.number for m in chosen):
-                listed = unanswered[number]
-                if isinstance(body, ServerRefusal):
-                    refused.append((listed, _of_the_message(body)))
-                else:
-                    keeper.take(self._spool(archive, listed, next(numbers), body))
-                del unanswered[number]
+        chosen = self._while_room(self._while_time(wanted, GIVE_WAY))
+        with self._stage(Stage.RETRIEVE), keeper:
+            for together in self._together(chosen):
+                intake = Intake(archive, keeper, numbers)
+                refused += self._receive(session, intake, together)
         if len(refused) > 1 and not kept:
             raise refused[0][1]  # it is not the messages, then
         for listed, refusal in refused:
             self._failed(listed, refusal)
         return kept
 
+    def _together(self, chosen: Iterable[Listed]) -> Iterator[Iterable[Listed]]:
+        # What failed before comes alone: in a pipeline nobody could tell whose fault
+        # it is when the server gets out of step.
+        for failed, messages in groupby(chosen, lambda m: m.unique_id in self.failures):
+            if failed:
+                yield from ([message] for message in messages)
+            else:
+                yield messages
+
+    def _receive(
+        self, session: Session, intake: Intake, messages: Iterable[Listed]
+    ) -> list[tuple[Listed, ServerRefusal]]:
+        refused: list[tuple[Listed, ServerRefusal]] = []
+        asked: dict[MessageNumber, Listed] = {}
+        with self._blaming(asked), self._believing(intake):
+            for number, body in session.retrieve(_noted(messages, asked)):
+                intake.believe()
+                if isinstance(body, ServerRefusal):
+                    refused.append((asked[number], _of_the_message(body)))
+                else:
+                    intake.latest = self._spool(intake, asked[number], body)
+                del asked[number]
+            if intake.latest is not None:
+                with suppress(ServerRefusal):  # an answer is all that is asked for
+                    session.noop()
+        return refused
+
     @contextmanager
-    def _blaming(self, unanswered: Mapping[MessageNumber, Listed]) -> Iterator[None]:
-        # A server that always stalls at one message must not hold up the others.
+    def _believing(self, intake: Intake) -> Iterator[None]:
         try:
             yield
-        except ServerRefusal:
+        except NetworkError:
+            intake.believe()  # it had ended, and nothing came behind it
             raise
+        except RemoteError as error:
+            if intake.latest is not None:
+                self._failed(intake.latest.listed, error)
+                intake.archive.discard(intake.latest.copy)
+            raise
+        intake.believe()
+
+    @contextmanager
+    def _blaming(self, unanswered: Mapping[MessageNumber, Listed]) -> Iterator[None]:
+        # A server that always stalls at one message must not hold up the others. It
+        # may speak of itself (Dovecot says [SYS/TEMP] of one broken message, too).
+        try:
+            yield
         except (NetworkError, RemoteError) as error:
             for listed in islice(unanswered.values(), 1):
                 self._failed(listed, error)
             raise
 
-    def _while_time(self, wanted: Iterable[Listed]) -> Iterator[Listed]:
-        enough = self.account.deadline * GIVE_WAY
+    def _while_time(self, wanted: Iterable[Listed], part: float) -> Iterator[Listed]:
         for listed in wanted:
-            if self.stop.is_set() or self.deadline.remaining() < enough:
+            if self.stop.is_set() or not self._has_time(part):
                 return
             yield listed
+
+    def _has_time(self, part: float) -> bool:
+        return self.deadline.remaining() >= self.account.deadline * part
 
     def _while_room(self, wanted: Iterable[Listed]) -> Iterator[Listed]:
         # Before the disk is full: what others write there must not fail because of us.
         path, least = self.account.destination.path, self.account.min_free
         free = self.means.free(path)
         for listed in wanted:
-            free -= listed.octets or 0
-            if free < least:
-                self.full = NearlyFull(path, free + (listed.octets or 0), least)
-                return
+            left = free - (listed.octets or 0)
+            if left < least:  # a smaller one may find room
+                self.full = self.full or NearlyFull(path, free, least)
+                continue
+            free = left
             yield listed
 
-    def _spool(
-        self, archive: Archive, listed: Listed, number: int, body: Iterator[bytes]
-    ) -> Spooled:
+    def _spool(self, intake: Intake, listed: Listed, body: Iterator[bytes]) -> Spooled:
         limit = self.account.max_message_size or LARGEST_MESSAGE
         octets = 0
-        spool = archive.spool(listed, number)
+        spool = intake.archive.spool(listed, next(intake.numbers))
         try:
             for chunk in body:
                 spool.write(chunk)
@@ -591,7 +662,9 @@ class Visit:
         if not session.retrieved <= {message.listed.number for message in kept}:
             return False
         with self._stage(Stage.REMOVE):
-            self.tally.removed += update(session, proven, self.means.ledger)
+            self.tally.removed += update(
+                session, proven, self.means.ledger, lambda: self._has_time(LEAVE_QUIT)
+            )
         return True
 
     def _look_back(
@@ -689,6 +762,35 @@ class Keeper:
             if self._batch:
                 self._hand_on()
                 self._wait()
+
+
+@dataclass
+class Intake:
+    """
+    Where retrieved messages go. *latest* has ended, but may have ended early.
+    """
+
+    archive: Archive
+    keeper: Keeper
+    numbers: Iterator[int]
+    latest: Spooled | None = None
+
+    def believe(self) -> None:
+        """
+        Keep the latest message: what came behind it was no part of it.
+        """
+        latest, self.latest = self.latest, None
+        if latest is not None:
+            self.keeper.take(latest)
+
+
+def _noted(
+    messages: Iterable[Listed], asked: dict[MessageNumber, Listed]
+) -> Iterator[MessageNumber]:
+    # Writes down in *asked* what the session is about to ask for.
+    for listed in messages:
+        asked[listed.number] = listed
+        yield listed.number
 
 
 def _destination(recorded: Recorded) -> Destination:

@@ -16,8 +16,9 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from popfetchd.errors import LocalProtocolError
 from popfetchd.ledger import Ledger
@@ -76,9 +77,16 @@ def proven_by_header(
     return Proven(receipt, listed.session, listed.number) if agrees else None
 
 
-def update(session: Session, proven: Sequence[Proven], ledger: Ledger) -> int:
+def update(
+    session: Session,
+    proven: Sequence[Proven],
+    ledger: Ledger,
+    has_time: Callable[[], bool] = lambda: True,
+) -> int:
     """
     Mark what is proven, QUIT, and return how many messages were removed.
+
+    When *has_time* tells that there is none left, the rest stays for another session.
 
     Raises the refusal when QUIT is answered with -ERR, and the error of the line when
     it drops: then nothing counts as removed, and the next listing decides.
@@ -86,8 +94,9 @@ def update(session: Session, proven: Sequence[Proven], ledger: Ledger) -> int:
     rows = _rows_of_this_session(session, proven)
     if rows:
         ledger.mark(rows.values())
-        refused = [number for number, no in session.delete(rows) if no is not None]
-        ledger.unmark([rows.pop(number) for number in refused])
+        numbers = takewhile(lambda _: has_time(), tuple(rows))
+        agreed = {number for number, no in session.delete(numbers) if no is None}
+        ledger.unmark([rows.pop(number) for number in rows.keys() - agreed])
     session.quit()
     ledger.removed(rows.values())
     return len(rows)

@@ -18,11 +18,13 @@ from popfetchd.errors import (
     LedgerBehind,
     LimitExceeded,
     NearlyFull,
+    ProtocolViolation,
     SystemTemporary,
     TooSoon,
     Unexpected,
 )
-from popfetchd.maildrop.dialogue import Dialogue, error, ok
+from popfetchd.maildrop.dialogue import Dialogue, error, ok, top
+from popfetchd.pop3.transport import Deadline
 from popfetchd.values import Octets, Outcome, Since, Skip, UniqueId, Unproven
 from tests.world import world
 
@@ -291,9 +293,21 @@ def test_a_refusal_with_a_code_ends_the_visit(here):
 
     assert isinstance(report.failure, SystemTemporary)
     assert 2 == report.archived
-    assert {} == here.ledger.failures(here.account.name)
     here.speak()
     assert 1 == here.visit().archived
+    assert {} == here.ledger.failures(here.account.name)
+
+
+def test_a_code_that_one_message_always_gets_does_not_stop_the_others(here):
+    """
+    Dovecot says [SYS/TEMP] of a single broken message: the others come first next time.
+    """
+    here.deliver(*letters(4))
+    here.speak(RETR=refusing_with("2", "[SYS/TEMP] Internal error occurred"))
+
+    assert [1, 2, 0] == [here.visit().archived for _ in range(3)]
+    assert here.visit(delete_after=0.0).failure is None
+    assert 1 == len(here.waiting())
 
 
 def refusing_with(number, text):
@@ -879,3 +893,146 @@ def test_what_vanished_bears_its_unique_id_no_more(here):
 
     assert 2 == retrieved(here)
     assert [one, other] == here.archived()
+
+
+BAD = b"Subject: bad\r\n\r\none\r\n.\r\nthe tail\r\n"
+"""Seems to end early when its dot is not stuffed."""
+
+
+def unstuffed(self, argument):
+    return ok("") + self._message(argument).octets + b".\r\n"
+
+
+def unstuffed_top(self, argument):
+    message = self._message(argument.partition(" ")[0])
+    return ok("") + top(message.octets, 0) + b".\r\n"
+
+
+@pytest.mark.parametrize("lacks", [frozenset(), frozenset({"PIPELINING"})])
+@pytest.mark.parametrize("place", range(4))
+def test_half_a_message_is_never_taken_for_a_whole_one(here, lacks, place):
+    """
+    Where dots are not stuffed, what seems to end early is neither archived nor removed,
+    and the others are both.
+    """
+    sent = letters(3)
+    here.server._lacks = lacks
+    here.deliver(*sent[:place], BAD, *sent[place:])
+    here.speak(RETR=unstuffed, TOP=unstuffed_top)
+
+    reports = [here.visit(delete_after=0.0) for _ in range(6)]
+
+    assert isinstance(reports[0].failure, ProtocolViolation)
+    assert reports[-1].failure is None
+    assert sent == here.archived()
+    assert [BAD] == here.waiting()
+    assert [] == here.files("tmp")
+
+
+def test_a_message_that_ends_its_top_badly_does_not_stop_the_others(here):
+    """
+    A server that drops the line at one TOP is asked for that message last, by RETR.
+    """
+    sent = letters(4)
+    here.deliver(*sent[:3])
+    here.visit(delete_after=3600.0)
+    here.time += 7200
+    here.deliver(sent[3])
+    here.speak(TOP=hanging_up("2"))
+
+    assert isinstance(here.visit(delete_after=3600.0).failure, Disconnected)
+    assert (1, 3) == archived_and_removed(here.visit(delete_after=3600.0))
+    assert sent == here.archived()
+    assert [sent[3]] == here.waiting()
+
+
+def test_what_is_quarantined_is_not_confirmed_either(here):
+    """
+    A message that is due, and fails by TOP and by RETR, is left alone in the end.
+    """
+    here.deliver(*letters(3))
+    here.visit(delete_after=3600.0)
+    here.time += 7200
+    here.speak(TOP=hanging_up("2"), RETR=dropping("2"))
+
+    for _ in range(3):
+        assert isinstance(here.visit(delete_after=3600.0).failure, Disconnected)
+    assert (0, 2) == archived_and_removed(here.visit(delete_after=3600.0))
+    assert 1 == len(here.waiting())
+
+
+def hanging_up(number):
+    def answer(self, argument):
+        if argument.startswith(number):
+            self.close()
+            return b""
+        return Dialogue._top(self, argument)
+
+    return answer
+
+
+def test_confirming_leaves_time_for_the_rest(here, monkeypatch):
+    """
+    More TOP than the deadline allows: what is new is archived, and some are removed.
+    """
+    clock = [0.0]
+    monkeypatch.setattr(
+        poll_module, "Deadline", lambda seconds: Deadline(seconds, lambda: clock[0])
+    )
+    here.server._lacks = frozenset({"PIPELINING"})
+    here.deliver(*letters(30))
+    here.visit(delete_after=3600.0)
+    here.time += 7200
+    here.deliver(*letters(1, start=30))
+    here.speak(TOP=slowly(Dialogue._top, clock), DELE=slowly(Dialogue._dele, clock))
+
+    report = here.visit(delete_after=3600.0, deadline=10.0)
+
+    assert report.failure is None
+    assert (1, 11) == archived_and_removed(report)
+    assert (0, 11) == archived_and_removed(
+        here.visit(delete_after=3600.0, deadline=10.0)
+    )
+
+
+def test_what_there_was_no_time_to_remove_is_not_marked(here, monkeypatch):
+    """
+    DELE stops while there is time for QUIT, which makes those that were sent count.
+    """
+    clock = [0.0]
+    monkeypatch.setattr(
+        poll_module, "Deadline", lambda seconds: Deadline(seconds, lambda: clock[0])
+    )
+    here.server._lacks = frozenset({"PIPELINING"})
+    here.deliver(*letters(30))
+    here.speak(DELE=slowly(Dialogue._dele, clock))
+
+    report = here.visit(delete_after=0.0, deadline=10.0)
+
+    assert report.failure is None
+    assert (30, 24) == archived_and_removed(report)
+    assert [(0,)] * 30 == here.rows("marked")
+
+
+def slowly(usual, clock):
+    def answer(self, argument):
+        clock[0] += 0.4
+        return usual(self, argument)
+
+    return answer
+
+
+def test_a_message_without_room_does_not_stop_smaller_ones(here):
+    """
+    One that claims to be larger than the disk stays on the server; the others are kept.
+    """
+    here.deliver(*letters(3))
+    claim = 2**30  # below what one session takes
+    sizes = b"1 %d\r\n2 30\r\n3 30\r\n.\r\n" % claim
+    here.speak(LIST=lambda _self, _text: ok("") + sizes)
+    here.means = replace(here.means, free=lambda _path: 1_000_000)
+
+    report = here.visit()
+
+    assert isinstance(report.failure, NearlyFull)
+    assert (2, 1) == (report.archived, report.waiting)
