@@ -109,24 +109,30 @@ def back_off(
 
 
 def earliest(
-    state: AccountState, interval: float, chance: Random = random.random
+    state: AccountState,
+    interval: float,
+    chance: Random = random.random,
+    clock: Callable[[], float] = time.time,
 ) -> float:
     """
     Return the time (seconds since 1970) before which the account is not to be visited.
 
-    It is the later of the end of its back-off and the server's floor between logins.
+    It is the later of the end of its back-off and the server's floor between logins. A
+    visit of the future took place before the clock was set back: it counts as of now.
     """
     if not state.reason:
-        return floor(state)
+        return floor(state, clock)
     rest = back_off(state.consecutive_failures, Reason(state.reason), interval, chance)
-    return max(floor(state), state.last_poll + rest)
+    return max(floor(state, clock), min(state.last_poll, clock()) + rest)
 
 
-def floor(state: AccountState) -> float:
+def floor(state: AccountState, clock: Callable[[], float] = time.time) -> float:
     """
     Return when the server lets the account log in again (RFC 2449 §6.6).
     """
-    return state.last_login + state.login_delay if state.login_delay else 0.0
+    if not state.login_delay:
+        return 0.0
+    return min(state.last_login, clock()) + state.login_delay
 
 
 # -- plans ----------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_a_well_account_waits_for_the_login_floor_only():
     """
     assert 0.0 == schedule.earliest(AccountState(last_login=NOW), 60.0)
     state = AccountState(last_login=NOW, login_delay=300.0)
-    assert NOW + 300 == schedule.earliest(state, 60.0)
+    assert NOW + 300 == schedule.earliest(state, 60.0, never, lambda: NOW + 5)
 
 
 def test_a_failing_account_waits_for_the_longer_of_the_two():
@@ -100,7 +100,7 @@ def test_a_failing_account_waits_for_the_longer_of_the_two():
     state = AccountState(
         last_poll=NOW + 5, consecutive_failures=2, reason="dns", last_login=NOW
     )
-    assert NOW + 125 == schedule.earliest(state, 60.0, never)
+    assert NOW + 125 == schedule.earliest(state, 60.0, never, lambda: NOW + 5)
     floor = AccountState(
         last_poll=NOW + 5,
         consecutive_failures=2,
@@ -108,10 +108,26 @@ def test_a_failing_account_waits_for_the_longer_of_the_two():
         last_login=NOW,
         login_delay=900.0,
     )
-    assert NOW + 900 == schedule.earliest(floor, 60.0, never)
+    assert NOW + 900 == schedule.earliest(floor, 60.0, never, lambda: NOW + 5)
 
 
 # -- the grid -------------------------------------------------------------------------
+
+
+def test_a_clock_that_was_set_back_holds_nobody():
+    """
+    A visit that failed a year ahead, by a wrong clock, is waited for as if it were now.
+    """
+    later = NOW + 365 * 86_400
+    state = AccountState(
+        last_poll=later,
+        consecutive_failures=1,
+        reason="certificate",
+        last_login=later,
+        login_delay=300.0,
+    )
+    assert NOW + 300 == schedule.earliest(state, 60.0, never, lambda: NOW)
+    assert NOW + 300 == schedule.floor(state, lambda: NOW)
 
 
 def test_phases_are_spread_evenly():
