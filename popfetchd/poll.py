@@ -44,6 +44,7 @@ from popfetchd.archive.form import header_digest
 from popfetchd.archive.interface import Archive
 from popfetchd.archive.likeness import likeness
 from popfetchd.errors import (
+    ArchiveError,
     CommandRefused,
     Interrupted,
     LedgerBehind,
@@ -148,10 +149,15 @@ class Nobody:
 def free_octets(path: Path) -> int:
     """
     Return how many octets are free for us where *path* is, or will be.
+
+    ArchiveError when the system does not tell.
     """
-    while not path.exists():
-        path = path.parent
-    found = os.statvfs(path)
+    try:
+        while not path.exists():
+            path = path.parent
+        found = os.statvfs(path)
+    except OSError as error:
+        raise ArchiveError.from_os("statvfs", path, error) from error
     return found.f_bavail * found.f_frsize
 
 

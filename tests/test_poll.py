@@ -4,6 +4,9 @@ One visit, end to end, against a real server on loopback: what must hold whateve
 
 from __future__ import annotations
 
+import errno
+import os
+
 from dataclasses import replace
 
 import pytest
@@ -875,6 +878,23 @@ def test_retrieving_stops_before_the_disk_is_full(here):
     here.means = replace(here.means, free=lambda _path: 10_000)
     assert 2 == here.visit(min_free=Octets(1000)).archived
     assert sent == here.archived()
+
+
+def test_a_disk_that_does_not_tell_its_room_is_told(here, monkeypatch):
+    """
+    How much is free is asked of a disk like any other, and it may fail like any other.
+    """
+
+    def fails(_path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "statvfs", fails)
+    here.deliver(*letters(1))
+
+    report = here.visit(min_free=Octets(1000))
+
+    assert "statvfs: Input/output error" in str(report.failure)
+    assert isinstance(report.failure, ArchiveError)
 
 
 def test_what_vanished_bears_its_unique_id_no_more(here):
