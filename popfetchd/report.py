@@ -33,7 +33,7 @@ from popfetchd.errors import (
     TooSoon,
 )
 from popfetchd.metrics import Metrics, Skipped
-from popfetchd.values import AccountName, AccountState, Outcome, PollReport
+from popfetchd.values import AccountName, AccountState, Outcome, PollReport, Skip
 
 
 EVERY = 12
@@ -43,6 +43,12 @@ CERTIFICATE_DAYS = 14
 """Days before its end from which a certificate is spoken of: time enough to act."""
 
 DAY = 86400.0
+
+SOON = CERTIFICATE_DAYS * DAY
+
+OVERDUE = 3600.0
+"""Seconds that a planned visit may be late until the service itself is doubted: twice
+what a visit may last by default."""
 
 MOST_SENTENCES = 5
 """Sentences about single messages that one event holds; the others are counted."""
@@ -173,6 +179,13 @@ PAUSED = "removals are paused"
 QUARANTINED = "messages are in quarantine"
 RESET = "the maildrop was reset"
 REFUSED = "removals were refused"
+TOO_LARGE = "messages are too large"
+
+CERTIFICATE_HINT = "tell the provider, or renew it if the server is yours"
+PAUSE_HINT = "they go on by themselves once each message has been matched"
+QUARANTINE_HINT = (
+    "they stay on the server and are tried once a day; the log tells what was wrong"
+)
 
 MATTERS = (
     CERTIFICATE,
@@ -182,6 +195,7 @@ MATTERS = (
     QUARANTINED,
     RESET,
     REFUSED,
+    TOO_LARGE,
 )
 
 
@@ -198,7 +212,7 @@ def matters(report: PollReport) -> Iterator[Matter]:
             yield Matter(
                 CERTIFICATE,
                 days,
-                "tell the provider, or renew it if the server is yours",
+                CERTIFICATE_HINT,
                 {"days": days},
             )
 
@@ -218,9 +232,15 @@ def _about_messages(report: PollReport) -> Iterator[Matter]:
         yield Matter(
             QUARANTINED,
             report.quarantined,
-            "they stay on the server and are tried once a day; "
-            "`popfetchd retry` lifts a quarantine",
+            QUARANTINE_HINT,
             {"messages": report.quarantined},
+        )
+    if too_large := report.skipped.get(Skip.TOO_LARGE):
+        yield Matter(
+            TOO_LARGE,
+            too_large,
+            "they stay on the server; raise `max_message_size:` to have them",
+            {"messages": too_large},
         )
     if report.lost_spools:
         yield Matter(
@@ -243,7 +263,7 @@ def _about_removals(report: PollReport) -> Iterator[Matter]:
         yield Matter(
             PAUSED,
             True,
-            "they go on by themselves once each message has been matched",
+            PAUSE_HINT,
         )
     if report.unproven:
         yield Matter(
@@ -252,6 +272,27 @@ def _about_removals(report: PollReport) -> Iterator[Matter]:
             "the messages stay on the server: their copies lack proof in this session",
             {why.value: count for why, count in report.unproven.items()},
         )
+
+
+def standing(state: AccountState, now: float) -> Iterator[tuple[str, str]]:
+    """
+    Yield what stands with an account that a person should look at, each with a hint:
+    its failure, and whatever else lasts from one visit to the next.
+
+    *now* is in seconds since 1970.
+    """
+    if state.reason:
+        yield f"{state.reason}: {state.error}", state.hint
+    if state.quarantined:
+        yield f"messages in quarantine: {state.quarantined}", QUARANTINE_HINT
+    if state.removals_paused:
+        yield PAUSED, PAUSE_HINT
+    if state.certificate_expiry and state.certificate_expiry - now < SOON:
+        days = int((state.certificate_expiry - now) // DAY)
+        yield f"the certificate ends in {days} days", CERTIFICATE_HINT
+    if 0 < state.next_poll < now - OVERDUE:
+        hours = int((now - state.next_poll) // 3600)
+        yield f"the next visit is {hours} h late", "is the service running?"
 
 
 class Reporter:

@@ -38,6 +38,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from popfetchd import __version__
 from popfetchd.metrics import CONTENT_TYPE, Condition
+from popfetchd.report import standing
 from popfetchd.values import NEVER, AccountName, AccountState
 
 
@@ -251,27 +252,27 @@ def _row(name: AccountName, state: AccountState, now: float) -> str:
     condition = Condition.of(state).value
     cells = [
         f"<td>{escape(name)}",
-        f'<td class="{condition}">{condition}',
+        f'<td class="{condition}">{_condition(state)}',
         f"<td>{_ago(state.last_poll, now)}",
         f"<td>{_until(state.next_poll, now)}",
         f'<td class="n">{state.archived}',
         f'<td class="n">{state.waiting}',
         f'<td class="n">{state.quarantined}',
-        f"<td>{_trouble(state)}",
+        f"<td>{_trouble(state, now)}",
     ]
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _trouble(state: AccountState) -> str:
-    parts = []
-    if state.reason:
-        failed = f"{state.reason}, {state.consecutive_failures} in a row: {state.error}"
-        parts.append(
-            f'{escape(failed)}<br><span class="hint">{escape(state.hint)}</span>'
-        )
-    if state.removals_paused:
-        parts.append("removals are paused: the maildrop was reset")
-    return "<br>".join(parts)
+def _condition(state: AccountState) -> str:
+    times = f", {state.consecutive_failures} in a row" if state.reason else ""
+    return f"{Condition.of(state)}{times}"
+
+
+def _trouble(state: AccountState, now: float) -> str:
+    return "<br>".join(
+        f'{escape(what)}<br><span class="hint">{escape(hint)}</span>'
+        for what, hint in standing(state, now)
+    )
 
 
 def _ago(moment: float, now: float) -> str:

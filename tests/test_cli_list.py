@@ -137,7 +137,7 @@ def test_status_shows_every_account(here):
     """
     names = ("alice", "bob", "eve", "ian")
     here.write(*(here.account(name) for name in names))
-    bob = AccountState(1.7e9, 1.7e9, 1.8e9, archived=7, waiting=2, quarantined=1)
+    bob = AccountState(1.7e9, 1.7e9, 4e9, archived=7, waiting=2, quarantined=1)
     eve = AccountState(
         1.7e9, 0.0, 0.0, 3, reason="auth", error="refused", hint="check it"
     )
@@ -152,14 +152,17 @@ def test_status_shows_every_account(here):
     for expected, row in zip(
         [
             r"alice  never visited  never  never  not planned  0  0  0",
-            rf"bob  ok  {moment}  {moment}  {moment}  7  2  1",
+            (
+                rf"bob  ok  {moment}  {moment}  {moment}  7  2  1  "
+                r"messages in quarantine: 1 \(hint: they stay on the server .+\)"
+            ),
             (
                 rf"eve  failing \(3\)  {moment}  never  not planned  0  0  0  "
                 r"auth: refused \(hint: check it\)"
             ),
             (
                 rf"ian  ok  {moment}  {moment}  not planned  0  0  0  "
-                "removals are paused until all is matched"
+                r"removals are paused \(hint: they go on by themselves .+\)"
             ),
         ],
         rows,

@@ -4,11 +4,14 @@ What a visit leaves in memory, in the log and in the metrics.
 
 from __future__ import annotations
 
+import re
+
 from dataclasses import replace
 
 import pytest
 
 from popfetchd import report as reporting
+from popfetchd.cli import build_parser
 from popfetchd.errors import (
     AccountLocked,
     AuthenticationRefused,
@@ -259,7 +262,7 @@ def test_a_visit_that_moved_mail_is_told(reporter, log):
         removed=2,
         waiting=5,
         settled=1,
-        skipped={Skip.TOO_LARGE: 1},
+        skipped={Skip.CAPPED: 1},
     )
     reporter.visit_ended(WELL, found)
     figures = {
@@ -269,7 +272,7 @@ def test_a_visit_that_moved_mail_is_told(reporter, log):
         "removed": 2,
         "waiting": 5,
         "settled": 1,
-        "skipped_too_large": 1,
+        "skipped_capped": 1,
     }
     fields = {"account": ALICE, "outcome": "success", "seconds": 2.0, **figures}
     assert ("info", "visit ended", fields) == log.last
@@ -386,6 +389,11 @@ CERTIFICATE = Channel("192.0.2.1", "TLSv1.3", "x", NOW + 2 + 5.5 * DAY)
             {"mismatch": 3},
         ),
         ({"channel": CERTIFICATE}, "certificate expires soon", {"days": 5}),
+        (
+            {"skipped": {Skip.TOO_LARGE: 4}, "waiting": 4},
+            "messages are too large",
+            {"messages": 4},
+        ),
     ],
 )
 def test_what_needs_a_person_has_an_event_of_its_own(
@@ -399,6 +407,50 @@ def test_what_needs_a_person_has_an_event_of_its_own(
     hint = found.pop("hint")
     assert ("warning", event, {"account": ALICE, **told}) == (level, name, found)
     assert len(hint) > 20
+
+
+def test_no_hint_names_what_cannot_be_typed(reporter, log):
+    """
+    A verb in a hint is one that the command line has.
+    """
+    reporter.visit_ended(
+        WELL,
+        visit(
+            quarantined=1,
+            lost_spools=1,
+            reset=True,
+            removals_paused=True,
+            failed_messages=("it failed",),
+            skipped={Skip.TOO_LARGE: 1},
+            unproven={Unproven.MISMATCH: 1},
+            channel=CERTIFICATE,
+        ),
+    )
+    hints = "".join(str(fields.get("hint")) for _, _, fields in log.events)
+    for verb in re.findall("`popfetchd ([a-z]+)", hints):
+        build_parser().parse_args([verb])
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, []),
+        ({"reason": "auth", "error": "refused", "hint": "h"}, ["auth: refused"]),
+        ({"quarantined": 2}, ["messages in quarantine: 2"]),
+        ({"removals_paused": True}, ["removals are paused"]),
+        ({"certificate_expiry": NOW + 15 * DAY}, []),
+        ({"certificate_expiry": NOW + 3 * DAY}, ["the certificate ends in 3 days"]),
+        ({"next_poll": NOW - 60}, []),
+        ({"next_poll": NOW - 7300}, ["the next visit is 2 h late"]),
+    ],
+)
+def test_what_stands_with_an_account_is_told_with_a_hint(fields, expected):
+    """
+    A failure, and what lasts though visits succeed; nothing where all is well.
+    """
+    found = list(reporting.standing(replace(WELL, **fields), NOW))
+    assert expected == [what for what, _ in found]
+    assert all(hint for _, hint in found)
 
 
 def test_a_state_that_lasts_is_told_once_and_when_it_changes(reporter, log):

@@ -136,8 +136,9 @@ def test_the_status_page_lists_every_account(server):
     for text in ("40 s ago", "in 4 min", "2 h ago", "now", "never", "not planned"):
         assert text in page
     assert "accounts: 3, 1 failing" in page
-    assert "auth, 4 in a row" in page
+    assert "failing, 4 in a row" in page
     assert "check user &amp; password" in page
+    assert "messages in quarantine: 2" in page
     assert "removals are paused" in page
 
 

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import time
+
 from argparse import Namespace
 
 from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import opened
 from popfetchd.cli.tables import moment, show_json, show_table
+from popfetchd.report import standing
 from popfetchd.values import Account, AccountState
 
 
@@ -35,12 +38,12 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         show_json([_as_json(account, state) for account, state in shown])
     else:
-        show_table(COLUMNS, [_row(account, state) for account, state in shown])
+        now = time.time()
+        show_table(COLUMNS, [_row(account, state, now) for account, state in shown])
     return Exit.OK
 
 
-def _row(account: Account, state: AccountState) -> tuple[str, ...]:
-    problem = f"{state.reason}: {state.error} (hint: {state.hint})"
+def _row(account: Account, state: AccountState, now: float) -> tuple[str, ...]:
     return (
         account.name,
         _condition(state),
@@ -50,7 +53,7 @@ def _row(account: Account, state: AccountState) -> tuple[str, ...]:
         str(state.archived),
         str(state.waiting),
         str(state.quarantined),
-        problem if state.reason else _pause(state),
+        "; ".join(f"{what} (hint: {hint})" for what, hint in standing(state, now)),
     )
 
 
@@ -58,10 +61,6 @@ def _condition(state: AccountState) -> str:
     if state.reason:
         return f"failing ({state.consecutive_failures})"
     return "ok" if state.last_poll else "never visited"
-
-
-def _pause(state: AccountState) -> str:
-    return "removals are paused until all is matched" if state.removals_paused else ""
 
 
 def _as_json(account: Account, state: AccountState) -> dict[str, object]:
