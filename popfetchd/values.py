@@ -582,9 +582,7 @@ class Archived(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Held:
     """
-    A message that stands in an archive, whoever put it there; nothing of it is read yet.
-
-    *ledger* and *number* are those of its name, if a popfetchd gave it one.
+    A message that stands in an archive, whoever put it there.
     """
 
     copy: Copy
@@ -592,8 +590,8 @@ class Held:
     """Where it is now."""
     key: str
     """What its row would bear: its base; in an mbox its `bare` digest, in hex."""
-    ledger: LedgerId | None = None
     number: int = 0
+    """The one in its name, if a popfetchd gave it one."""
 
 
 @dataclass(frozen=True, slots=True)

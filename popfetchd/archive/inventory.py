@@ -11,32 +11,40 @@ Rules of this file:
   form for certain: one without any CR is taken for LF, as nearly all are. One that held
   bare LFs and no CR is mistaken; its digest is right all the same, and its form is
   corrected when it is retrieved again.
+- In an mbox it does not tell whether its last line had an end: nearly all had.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
-from popfetchd.archive import names
+from popfetchd.archive import mboxrd, names
 from popfetchd.archive.arrival import arrival
 from popfetchd.archive.disk import Disk, RealDisk
-from popfetchd.archive.durable import Folder, closing, read, step
+from popfetchd.archive.durable import CLOSED, Folder, closing, read, step
 from popfetchd.archive.finding import Finder, Way
-from popfetchd.archive.form import Header, restored
+from popfetchd.archive.form import EMPTY_LINE_FIRST, Header, restored
 from popfetchd.archive.likeness import likeness
+from popfetchd.archive.mboxfile import BEGINNING, MboxFile
+from popfetchd.archive.places import places
+from popfetchd.archive.spooling import NAME, SIDE_FILE, highest_in
 from popfetchd.values import (
     ArchiveFormat,
     ContentDigest,
     Copy,
     Destination,
+    Extent,
     Fingerprint,
     Found,
     Held,
+    LedgerId,
     Octets,
     StoredForm,
 )
@@ -53,6 +61,47 @@ class Inventory(Protocol):
     def read(self, held: Held) -> Found | None:
         """Read one of them; None: it has been moved, or is gone."""
 
+    def numbers(self) -> Iterator[tuple[LedgerId, int]]:
+        """Yield which numbers ledgers have given here, each of them or the highest."""
+
+
+@contextmanager
+def inventory(
+    place: Destination, *, now: Callable[[], float], disk: Disk | None = None
+) -> Iterator[Inventory | None]:
+    """
+    Give what stands in *place*, one that has no date to be put in; None: it is not there.
+    """
+    disk = disk or RealDisk()
+    is_mbox = place.format is ArchiveFormat.MBOX
+    above = Folder(CLOSED, place.path.parent)
+    flags = os.O_RDONLY | (0 if is_mbox else os.O_DIRECTORY)
+    with step("open", above, place.path.name):
+        try:
+            fd = disk.open(str(place.path), flags)
+        except FileNotFoundError:
+            fd = CLOSED
+    if fd == CLOSED:
+        yield None
+        return
+    with closing(disk, fd, above, place.path.name):
+        if is_mbox:
+            yield MboxInventory(disk, fd, place, now)
+        else:
+            yield MaildirInventory(disk, fd, place, now)
+
+
+def ledgers_at(destination: Destination, now: Callable[[], float]) -> set[LedgerId]:
+    """
+    Return the ledgers that gave numbers to what is archived at *destination*.
+    """
+    found: set[LedgerId] = set()
+    for place in places(destination):
+        with inventory(place, now=now) as stock:
+            if stock is not None:
+                found |= {ledger for ledger, _ in stock.numbers()}
+    return found
+
 
 def fingerprint(chunks: Iterable[bytes], otherwise: float) -> Fingerprint:
     """
@@ -68,8 +117,7 @@ def fingerprint(chunks: Iterable[bytes], otherwise: float) -> Fingerprint:
         lines += chunk.count(b"\n")
         returns += chunk.count(b"\r")
         exact.feed(chunk)
-        for sent in restored([chunk], StoredForm.LF):
-            as_lf.feed(sent)
+        as_lf.feed(b"".join(restored([chunk], StoredForm.LF)))
     form, header = (StoredForm.EXACT, exact) if returns else (StoredForm.LF, as_lf)
     return Fingerprint(
         octets=Octets(stored if returns else stored + lines),
@@ -82,17 +130,38 @@ def fingerprint(chunks: Iterable[bytes], otherwise: float) -> Fingerprint:
     )
 
 
+def spooled(disk: Disk, path: Path) -> Iterator[tuple[LedgerId, int]]:
+    """
+    Yield the numbers that a folder of spool files tells: in names, and in side files.
+    """
+    if not path.is_dir():
+        return
+    folder = Folder(CLOSED, path.parent)
+    with step("open", folder, path.name):
+        fd = disk.open(str(path), os.O_RDONLY | os.O_DIRECTORY)
+    with closing(disk, fd, folder, path.name):
+        here = Folder(fd, path)
+        with step("list", here):
+            found = disk.listdir(fd)
+        for name in found:
+            given, side = names.given(name), SIDE_FILE.fullmatch(name)
+            if given is not None:
+                yield given[1:]
+            elif side is not None:
+                yield LedgerId(side[1]), highest_in(disk, here, name)
+
+
 class MaildirInventory:
     """
-    The messages of the maildir *place* that *here* stands for, in whichever folder.
+    The messages of the maildir *place*, open as *fd*, in whichever of its folders.
     """
 
     def __init__(
-        self, disk: Disk, here: Folder, place: Destination, now: Callable[[], float]
+        self, disk: Disk, fd: int, place: Destination, now: Callable[[], float]
     ) -> None:
         self._disk = disk
         self._place = place
-        self._finder = Finder(disk, here)
+        self._finder = Finder(disk, Folder(fd, place.path))
         self._now = now
 
     def held(self) -> Iterator[Held]:
@@ -103,13 +172,12 @@ class MaildirInventory:
             yield self._held(way, name)
 
     def _held(self, way: Way, name: str) -> Held:
-        path = self._place.path.joinpath(*way, name)
+        directory = self._place.path
         base, final = names.base_of(name), names.without_flags(name)
-        copy = Copy(ArchiveFormat.MAILDIR, self._place.path, base, final)
+        copy = Copy(ArchiveFormat.MAILDIR, directory, base, final, self._place.spool)
         given = names.given(name)
-        if given is None:
-            return Held(copy, path, base)
-        return Held(copy, path, base, ledger=given[1], number=given[2])
+        number = given[2] if given else 0
+        return Held(copy, directory.joinpath(*way, name), base, number)
 
     def read(self, held: Held) -> Found | None:
         """
@@ -122,27 +190,91 @@ class MaildirInventory:
             with step("read", Folder(fd, held.path)):
                 modified = self._disk.fstat(fd).st_mtime
                 print_ = fingerprint(read(self._disk, fd), modified)
-        given = names.given(name)
-        at = given[0] if given else self._now()
-        return Found(held, print_, min(at, self._now()))
+        now, given = self._now(), names.given(name)
+        return Found(held, print_, min(given[0], now) if given else now)
+
+    def numbers(self) -> Iterator[tuple[LedgerId, int]]:
+        """
+        Yield those in the names of messages, and of what a crash has left in tmp/.
+        """
+        for _, name in self._finder.everything():
+            given = names.given(name)
+            if given is not None:
+                yield given[1:]
+        yield from spooled(self._disk, self._place.spool or self._place.path / "tmp")
 
 
-@contextmanager
-def inventory(
-    place: Destination, *, now: Callable[[], float], disk: Disk | None = None
-) -> Iterator[Inventory | None]:
+READERS_MARKS = re.compile(
+    rb"^(?:status|x-status|x-uid|x-keywords|x-imap[a-z]*):.*\n(?:[ \t].*\n)*",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""What mail readers put into the headers of an mbox; from a server they hardly come."""
+
+
+class MboxInventory:
     """
-    Give what stands in *place*, one that has no date to be put in; None: it is not there.
+    The messages of the mbox *place*, open as *fd*.
     """
-    disk = disk or RealDisk()
-    above = Folder(-1, place.path.parent)
-    with step("open", above, place.path.name):
-        try:
-            fd = disk.open(str(place.path), os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            fd = -1
-    if fd < 0:
-        yield None
-        return
-    with closing(disk, fd, above, place.path.name):
-        yield MaildirInventory(disk, Folder(fd, place.path), place, now)
+
+    def __init__(
+        self, disk: Disk, fd: int, place: Destination, now: Callable[[], float]
+    ) -> None:
+        self._disk = disk
+        self._place = place
+        self._now = now
+        self._above = Folder(CLOSED, place.path.parent)
+        self._file = MboxFile(disk, self._above, place.path.name, fd)
+
+    def held(self) -> Iterator[Held]:
+        """
+        Yield the messages; what finds each again is what readers do not change of it.
+        """
+        place, end = self._place, self._file.size()
+        begins = list(mboxrd.beginnings(self._file.read(0, end)))
+        for offset, behind in zip(begins, [*begins[1:], end], strict=False):
+            letter = mboxrd.Letter()
+            for octets in self._behind_from_line(offset, behind):
+                letter.feed(octets)
+            bare = letter.digest()
+            extent = Extent(offset, behind - offset, bare)
+            base = f"found-{bare.hex()}"
+            spool = place.spool or place.path.parent / NAME
+            copy = Copy(ArchiveFormat.MBOX, place.path, base, base, spool, extent)
+            yield Held(copy, place.path, bare.hex())
+
+    def _behind_from_line(self, offset: int, end: int) -> Iterator[bytes]:
+        first = min(end, offset + mboxrd.LONGEST_FROM_LINE)
+        begins = BEGINNING.match(b"".join(self._file.read(offset, first)))
+        return self._file.read(offset + (begins.end() if begins else 0), end)
+
+    def read(self, held: Held) -> Found | None:
+        """
+        Read the message as it was stored, as far as that can be told.
+        """
+        extent = held.copy.extent
+        if extent is None:
+            return None
+        now, end = self._now(), extent.offset + extent.length
+        stored = mboxrd.stored(self._behind_from_line(extent.offset, end))
+        return Found(held, fingerprint(_unmarked(stored), now), now)
+
+    def numbers(self) -> Iterator[tuple[LedgerId, int]]:
+        """
+        Yield those that side files tell: the messages themselves bear none.
+        """
+        place = self._place
+        yield from spooled(self._disk, place.spool or place.path.parent / NAME)
+
+
+def _unmarked(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    # The header whole, for a field may be cut by a chunk's end.
+    header = b""
+    for chunk in chunks:
+        header += chunk
+        end = EMPTY_LINE_FIRST.search(header)
+        if end is not None or len(header) > mboxrd.LONGEST_HEADER:
+            break
+    end = EMPTY_LINE_FIRST.search(header)
+    behind = end.end() if end else len(header)
+    yield READERS_MARKS.sub(b"", header[:behind]) + header[behind:]
+    yield from chunks

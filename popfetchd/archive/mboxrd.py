@@ -242,6 +242,37 @@ def bare_digests(chunks: Iterable[bytes]) -> Iterator[ContentDigest]:
         yield letter.digest()
 
 
+def beginnings(chunks: Iterable[bytes]) -> Iterator[int]:
+    """
+    Return where each From_ line begins in the mbox that *chunks* are.
+    """
+    rest, before = b"\n", -1  # its first octet stands where the file has none
+    for chunk in chunks:
+        rest += chunk
+        at = 0
+        while found := FROM_LINE.search(rest, at):
+            yield before + found.start() + 1
+            at = found.end() - 1
+        decided = max(at, len(rest) - 1 - LONGEST_FROM_LINE)
+        rest, before = rest[decided:], before + decided
+
+
+def stored(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """
+    Return the stored message in an entry, from its octets behind the From_ line.
+
+    The empty line at its end is not the message's; a line end that it got is taken for
+    its own.
+    """
+    quoting, held = unquoting(), b""
+    for chunk in chunks:
+        held += quoting.feed(chunk)
+        yield held[:-2]
+        held = held[-2:]
+    held += quoting.end()
+    yield held[:-1] if held in {b"\n", b"\n\n"} else held
+
+
 class Letter:
     """
     Digests, `Bare`, the message in an entry, from its octets behind the From_ line.

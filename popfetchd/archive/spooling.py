@@ -33,6 +33,7 @@ from popfetchd.archive.durable import (
     closing,
     digest,
     let_go,
+    opened,
     prove,
     step,
     sync_folder,
@@ -50,6 +51,9 @@ SLOTS = (0, 4096)
 
 NUMBER = re.compile(rb"(\d{18}) (\d{18})\n")
 """What a slot holds; a base has no longer number (names.py)."""
+
+SIDE_FILE = re.compile(r"highest\.L([0-9a-f]{12})")
+"""The name of a side file; its group 1 is the ledger's id."""
 
 
 class SpoolFolder:
@@ -208,10 +212,22 @@ class SpoolFolder:
 
     def _slots(self, fd: int) -> list[int]:
         with step("read", self.folder, self._side):
-            # What a failed fsync has left in the cache is not on the disk.
-            self._disk.drop_pages(fd)
-            found = [NUMBER.match(self._disk.pread(fd, 38, slot)) for slot in SLOTS]
-        return [int(f[1]) if f and f[1] == f[2] else 0 for f in found]
+            return _slots(self._disk, fd)
+
+
+def highest_in(disk: Disk, folder: Folder, name: str) -> int:
+    """
+    Return the highest number that the side file *name* in *folder* tells.
+    """
+    with opened(disk, folder, name) as fd, step("read", folder, name):
+        return max(_slots(disk, fd))
+
+
+def _slots(disk: Disk, fd: int) -> list[int]:
+    # What a failed fsync has left in the cache is not on the disk.
+    disk.drop_pages(fd)
+    found = [NUMBER.match(disk.pread(fd, 38, slot)) for slot in SLOTS]
+    return [int(f[1]) if f and f[1] == f[2] else 0 for f in found]
 
 
 # -- shared with the maildir's tmp/ ---------------------------------------------------

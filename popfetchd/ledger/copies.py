@@ -255,12 +255,9 @@ def _values(account: AccountName, found: Found, now: float) -> tuple[object, ...
     )
 
 
-def begin_at(
-    db: sqlite3.Connection, highest: int, ledger_id: LedgerId | None = None
-) -> None:
+def begin_at(db: sqlite3.Connection, highest: int, ledger_id: LedgerId) -> None:
     """
-    Give no number up to *highest* any more, and names with *ledger_id*, if there is one.
+    Give no number up to *highest* any more, and put *ledger_id* into names.
     """
-    db.execute("UPDATE ledger SET highest = max(highest, ?)", (highest,))
-    if ledger_id is not None:
-        db.execute("UPDATE ledger SET id = ?", (ledger_id,))
+    sql = "UPDATE ledger SET highest = max(highest, ?), id = ?"
+    db.execute(sql, (highest, ledger_id))

@@ -20,7 +20,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from popfetchd.errors import LedgerDamaged, LedgerError
-from popfetchd.ledger.database import FILE_MODE, connect, refused, sync_folder, told
+from popfetchd.ledger.database import (
+    FILE_MODE,
+    connect,
+    locks_of,
+    refused,
+    sync_folder,
+    told,
+)
+from popfetchd.ledger.use import Use
 
 
 LOGS = ("-wal", "-shm")
@@ -84,11 +92,19 @@ def _sync(path: Path) -> None:
 
 def set_aside(path: Path, now: Callable[[], float]) -> Path:
     """
-    Rename the ledger at *path*, which nobody has open, and return its new path.
+    Rename the ledger at *path* and return its new path; LedgerInUse if it is open.
 
     Its log first: a ledger without its log is an old one, which is noticed; a log beside
     a new ledger would be none of its own.
     """
+    use = Use(path, locks_of(path), alone=True)
+    try:
+        return _renamed(path, now)
+    finally:
+        use.end()
+
+
+def _renamed(path: Path, now: Callable[[], float]) -> Path:
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now()))
     aside = path.with_name(f"{path.name}.{moment}")
     try:

@@ -87,6 +87,13 @@ def refused(path: Path, error: OSError) -> LedgerError:
     return kind(path, error.strerror or str(error))
 
 
+def locks_of(path: Path) -> Path:
+    """
+    Return the folder of the locks that belong to the ledger at *path*.
+    """
+    return path.with_name(path.name + ".locks")
+
+
 def make_file(path: Path, locks: Path) -> None:
     """
     Make the file at *path* and the folder *locks* where they are missing, durably.

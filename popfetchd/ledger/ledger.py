@@ -31,6 +31,7 @@ from popfetchd.ledger import copies, copying
 from popfetchd.ledger import rows as table
 from popfetchd.ledger.database import (
     BUSY_SECONDS,
+    locks_of,
     make_file,
     open_database,
 )
@@ -68,9 +69,6 @@ T = TypeVar("T")
 OPENING = AccountName(".open")
 """The lock under which a ledger is made or migrated; no account's name has a dot first."""
 
-USE = ".use"
-"""The lock that tells that somebody has the ledger open."""
-
 STATE_FIELDS = frozenset(field.name for field in fields(AccountState))
 
 
@@ -87,7 +85,7 @@ class Ledger:
     ) -> None:
         self.path = path
         self._now = now
-        self._locks = path.with_name(path.name + ".locks")
+        self._locks = locks_of(path)
         self._use = self._used(alone=alone)
         try:
             self._writer = Writer(self._open(), path)
@@ -103,7 +101,7 @@ class Ledger:
 
     def _used(self, *, alone: bool) -> Use:
         make_file(self.path, self._locks)
-        return Use(self.path, self._locks / USE, alone=alone)
+        return Use(self.path, self._locks, alone=alone)
 
     def _open(self) -> sqlite3.Connection:
         try:

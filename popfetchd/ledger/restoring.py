@@ -37,6 +37,13 @@ class Restoring:
         """
         return rows.ledger_id(self._db)
 
+    @property
+    def highest(self) -> int:
+        """
+        The highest number given so far.
+        """
+        return rows.highest(self._db)
+
     def known(self, account: AccountName, directory: Path) -> Counter[str]:
         """
         Return the keys of messages in *directory* that are not to be restored, how often.
@@ -49,7 +56,7 @@ class Restoring:
         """
         return copies.restore(self._db, account, found, self._now)
 
-    def begin_at(self, highest: int, ledger_id: LedgerId | None) -> None:
+    def begin_at(self, highest: int, ledger_id: LedgerId) -> None:
         """
         Give no number up to *highest* any more; bear *ledger_id* from now on.
         """

@@ -20,14 +20,19 @@ from popfetchd.errors import LedgerInUse
 from popfetchd.ledger.database import FILE_MODE, refused
 
 
+NAME = ".use"
+"""In the folder of the locks; no account's name has a dot first."""
+
+
 class Use:
     """
-    The use of the ledger at *ledger*, told by a lock on *path*; *alone*: nobody else's.
+    The use of *ledger*, told by a lock in the folder *locks*; *alone*: nobody else's.
 
     LedgerInUse where another process makes that impossible.
     """
 
-    def __init__(self, ledger: Path, path: Path, *, alone: bool) -> None:
+    def __init__(self, ledger: Path, locks: Path, *, alone: bool) -> None:
+        path = locks / NAME
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._fd = os.open(path, flags, FILE_MODE)
