@@ -162,7 +162,8 @@ def _within_bounds(
     # What failed before comes last, so that it cannot hold up the rest (P3).
     for listed in sorted(unsettled, key=lambda m: m.unique_id in failures):
         reason = _reason_to_skip(listed, failures, account, now)
-        if reason is None and (len(wanted) >= ROUND_MESSAGES or octets >= ROUND_OCTETS):
+        full = len(wanted) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
+        if reason is None and full and _can_wait(listed):
             reason = Skip.CAPPED
         if reason is not None:
             skipped[reason] += 1
@@ -170,6 +171,12 @@ def _within_bounds(
         wanted.append(listed)
         octets += listed.octets or 0
     return tuple(wanted), skipped
+
+
+def _can_wait(listed: Listed) -> bool:
+    # The next session has to know it from those that this one retrieves. Where only
+    # the content can tell, it would begin with the same ones again, without end.
+    return listed.unique_id is not None and listed.times == 1
 
 
 def _reason_to_skip(

@@ -259,6 +259,20 @@ def test_a_session_is_capped_by_messages_and_by_octets(monkeypatch):
     assert [1] == numbers(select(messages, [], {}, ACCOUNT, NOW).wanted)
 
 
+def test_what_only_its_content_can_tell_does_not_wait(monkeypatch):
+    """
+    The next session could not know it from those that this one retrieves.
+    """
+    monkeypatch.setattr(selection, "ROUND_MESSAGES", 1)
+
+    for unique_id in (None, "same"):
+        messages = listing((unique_id, 60), (unique_id, 60), (unique_id, 60))
+        plan = select(messages, [], {}, ACCOUNT, NOW)
+
+        assert not plan.capped
+        assert [1, 2, 3] == numbers(plan.wanted)
+
+
 def test_many_vanishing_while_new_ones_appear_is_a_reset():
     """
     A server that renames its messages is told from one that lost or gained a few.
