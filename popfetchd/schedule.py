@@ -411,7 +411,13 @@ class Scheduler:
     def next_time(self, account: AccountName) -> float:
         """
         Return when the next visit is planned; NEVER if none is.
+
+        Before the start it is reckoned anew, and may differ by the jitter.
         """
         job = self._engine.get_job(account)
+        if job is None:
+            return NEVER
+        now = datetime.fromtimestamp(self._clock(), UTC)
         moment = getattr(job, "next_run_time", None)
-        return moment.timestamp() if moment else NEVER
+        moment = moment or job.trigger.get_next_fire_time(None, now)
+        return float(moment.timestamp())

@@ -311,7 +311,7 @@ def test_accounts_are_visited_soon_after_the_start(visits):
     """
     scheduler = Scheduler(visits.submit, chance=never)
     scheduler.set_accounts({f"a{i}": Every(3600.0) for i in range(5)})
-    assert NEVER == scheduler.next_time(AccountName("a1"))
+    assert NEVER == scheduler.next_time(AccountName("b1"))
     scheduler.start()
     assert visits.wait(5)
     scheduler.stop()
@@ -348,6 +348,20 @@ def test_cron_waits_for_its_time(scheduler, visits):
     assert ["bob"] == visits.accounts
     leap = datetime.fromtimestamp(scheduler.next_time(AccountName("alice")), UTC)
     assert (2, 29) == (leap.month, leap.day)
+
+
+def test_what_is_planned_is_told_before_the_start(visits):
+    """
+    A held account, and one with a line, have their next time from the beginning: else a
+    status page says "not planned" until their first visit.
+    """
+    scheduler = Scheduler(visits.submit, chance=never, clock=lambda: NOW)
+    held, line = AccountName("held"), AccountName("line")
+    scheduler.set_accounts(
+        {held: Every(300.0), line: Cron("0 3 * * *", "UTC")}, {held: NOW + 900}
+    )
+    assert NOW + 900 == scheduler.next_time(held)
+    assert NOW < scheduler.next_time(line) <= NOW + 86400
 
 
 def test_a_reload_disturbs_nobody_else(visits):
