@@ -47,7 +47,7 @@ from tests.relay import End, Flow, Relay, Trouble
 
 STAGES = ("fresh", "second", "mending")
 POLICIES = ("verified", "never")
-FORMATS = ("maildir",)
+FORMATS = ("maildir", "mbox")
 
 SCENES = [
     *(Scene(*each) for each in product(FORMATS, POLICIES, STAGES)),
