@@ -67,7 +67,8 @@ DAMAGE = """
 
 HEAL = """
     UPDATE message SET
-        state = iif(removed_at IS NULL, 'published', 'removed'), doubtful = 1
+        state = CASE WHEN removed_at IS NULL THEN 'published' ELSE 'removed' END,
+        doubtful = 1
     WHERE state = 'damaged' AND id IN (SELECT value FROM json_each(?))
 """
 

@@ -90,7 +90,8 @@ RECOGNISE = """
         unique_id = :unique_id, accounted = 1, doubtful = 1, marked = 0
     WHERE account = :account AND header_digest = :header
     AND octets_listed IS :octets AND state = 'published' AND accounted = 0
-    AND iif(:by_age, arrived_at, archived_at) > :since AND 1 = (
+    AND CASE WHEN :by_age THEN arrived_at ELSE archived_at END > :since
+    AND 1 = (
         SELECT count(*) FROM message
         WHERE account = :account AND header_digest = :header
     ) RETURNING id
