@@ -42,6 +42,7 @@ from typing import Protocol, Self
 
 from popfetchd.archive.form import header_digest
 from popfetchd.archive.interface import Archive
+from popfetchd.archive.inventory import ledgers_at
 from popfetchd.archive.likeness import likeness
 from popfetchd.errors import (
     ArchiveError,
@@ -300,9 +301,19 @@ class Visit:
                 with self._archive(destination) as archive:
                     self._settle_at(archive, destination)
             with self._archive(account.destination) as archive:
-                if archive.highest_number() > ledger.highest():
-                    raise LedgerBehind(ledger.path, "older than the archive it is for")
+                self._check_ledger(archive)
                 archive.sweep(ledger.open_bases())
+
+    def _check_ledger(self, archive: Archive) -> None:
+        # An older one, or a new one beside mail of another, would fetch all that anew.
+        ledger, account = self.means.ledger, self.account
+        if archive.highest_number() > ledger.highest():
+            raise LedgerBehind(ledger.path, "older than the archive it is for")
+        if ledger.knows(account.name):
+            return
+        if ledgers_at(account.destination, self.means.now) - {ledger.id}:
+            path = account.destination.path
+            raise LedgerBehind(ledger.path, f"knows nothing of the mail in {path}")
 
     def _settle_at(self, archive: Archive, destination: Destination) -> None:
         ledger = self.means.ledger
