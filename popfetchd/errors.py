@@ -772,9 +772,7 @@ class ArchiveLocked(ArchiveError):
         """
         What the operator can do, one sentence.
         """
-        return (
-            f"end the mail reader that uses it; if nothing does, remove {self.path}.lock"
-        )
+        return f"end the mail reader that uses it; if nothing does, remove {self.path}.lock"
 
 
 class NotProved(ArchiveError):

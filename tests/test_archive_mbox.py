@@ -13,8 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from popfetchd.archive import Archive, RealDisk
-from popfetchd.archive import locking
+from popfetchd.archive import Archive, RealDisk, locking
 from popfetchd.archive.mbox import Mbox
 from popfetchd.errors import (
     ArchiveError,
@@ -27,8 +26,8 @@ from popfetchd.values import (
     ArchiveFormat,
     Condition,
     Copy,
-    LeftOpen,
     LedgerId,
+    LeftOpen,
     Listed,
     MessageNumber,
     Octets,
@@ -439,3 +438,733 @@ def again_and_whole(trial, proved, why):
     again.archive.close()
     assert THEIRS + in_mbox(1) + in_mbox(2) == again.octets, why
     assert not again.path.with_name("all.mbox.lock").exists()
+
+
+# -- recovery -------------------------------------------------------------------------
+
+
+class Crash(Exception):
+    """
+    The end of a visit, at a place of the test's choice.
+    """
+
+
+def die(trial, act):
+    """
+    Begin to publish, *act*, and die.
+    """
+    with trial.publishing() as left:
+        act(left)
+        raise Crash
+
+
+def die_recorded(trial, *messages):
+    """
+    Die when *messages* are recorded and not appended yet.
+    """
+    proved = trial.proved(*messages)
+    with pytest.raises(Crash):
+        die(trial, lambda _: trial.record(proved))
+    trial.archive.close()
+
+
+def crashed(path, *messages, before=THEIRS[:-1], wrote=None):
+    """
+    A visit that recorded *messages* and died; the file then held *wrote*, if it is told.
+    """
+    trial = Trial(path).open()
+    path.write_bytes(before)
+    die_recorded(trial, *messages)
+    if wrote is not None:
+        path.write_bytes(wrote)
+    return trial
+
+
+def again(trial):
+    """
+    The next visit: what became of each row, and the file afterwards.
+    """
+    after = Trial(trial.path)
+    after.rows, after.claimed = trial.rows, trial.claimed
+    after.open()
+    said = after.settle()
+    after.archive.close()
+    assert {} == after.rows
+    return list(said.values()), after.octets
+
+
+ONE, TWO = in_mbox(1), in_mbox(2)
+BOTH = THEIRS + ONE + TWO
+PUBLISHED, ANEW, NOWHERE = "Published", "Recorded", "NoneType"
+
+
+def flagged(entry):
+    """
+    What a reader makes of an entry that was read.
+    """
+    return entry.replace(b"\n\n", b"\nStatus: RO\nX-UID: 7\n\n", 1)
+
+
+def zeros(octets):
+    return b"\0" * len(octets)
+
+
+@pytest.mark.parametrize(
+    ("wrote", "said", "after"),
+    [
+        (THEIRS[:-1], [ANEW, ANEW], BOTH),
+        (THEIRS, [ANEW, ANEW], BOTH),
+        (THEIRS[:-1] + b"\0", [ANEW, ANEW], BOTH),
+        (THEIRS + ONE[:1], [ANEW, ANEW], BOTH),
+        (THEIRS + ONE[:-1], [ANEW, ANEW], BOTH),
+        (THEIRS + ONE, [PUBLISHED, ANEW], BOTH),
+        (THEIRS + ONE + TWO[:40], [PUBLISHED, ANEW], BOTH),
+        (BOTH, [PUBLISHED, PUBLISHED], BOTH),
+        (THEIRS + ONE + zeros(TWO), [PUBLISHED, ANEW], BOTH),
+        (THEIRS + zeros(ONE) + TWO, [ANEW, ANEW], BOTH),
+        (THEIRS[:-1] + zeros(b"\n" + ONE + TWO), [ANEW, ANEW], BOTH),
+        (THEIRS + ONE[:70] + zeros(ONE[70:] + TWO[:30]), [ANEW, ANEW], BOTH),
+        (BOTH + THEIRS, [PUBLISHED, PUBLISHED], BOTH + THEIRS),
+    ],
+    ids=[
+        "nothing written",
+        "only the gap",
+        "the gap lost by a power cut",
+        "one octet",
+        "all but the last octet",
+        "one of two",
+        "one and a half",
+        "all",
+        "the second lost by a power cut",
+        "the first lost by a power cut",
+        "all lost by a power cut",
+        "half a page lost by a power cut",
+        "all, and others behind it",
+    ],
+)
+def test_what_a_crash_left_is_put_right(tmp_path, wrote, said, after):
+    """
+    What is ours and not whole is cut off and appended again: nothing partial is in sight.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1), message(2), wrote=wrote)
+
+    assert (said, after) == again(trial)
+
+
+@pytest.mark.parametrize(
+    ("wrote", "said", "behind"),
+    [
+        (THEIRS + ONE[:50] + THEIRS, [ANEW, ANEW], ONE + TWO),
+        (THEIRS + ONE[:50] + THEIRS * 9, [ANEW, ANEW], ONE + TWO),
+        (THEIRS + ONE[:50] + b"x", [ANEW, ANEW], b"\n\n" + ONE + TWO),
+        (flagged(THEIRS) + flagged(ONE) + TWO, [PUBLISHED, PUBLISHED], b""),
+        (flagged(THEIRS) + TWO, [ANEW, PUBLISHED], ONE),
+        (flagged(THEIRS), [ANEW, ANEW], ONE + TWO),
+        (TWO + flagged(ONE) + THEIRS, [PUBLISHED, PUBLISHED], b""),
+        (b"", [ANEW, ANEW], ONE + TWO),
+        (b"short", [ANEW, ANEW], b"\n\n" + ONE + TWO),
+    ],
+    ids=[
+        "others wrote into what was torn",
+        "others wrote far behind what was torn",
+        "one octet that is not ours",
+        "all read and flagged",
+        "one deleted by its reader",
+        "both deleted by their reader",
+        "sorted",
+        "emptied",
+        "replaced",
+    ],
+)
+def test_what_others_did_meanwhile_is_not_touched(tmp_path, wrote, said, behind):
+    """
+    A message is looked for everywhere; what is missing is appended behind all there is.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1), message(2), wrote=wrote)
+
+    assert (said, wrote + behind) == again(trial)
+
+
+@pytest.mark.parametrize(
+    ("wrote", "said", "after"),
+    [
+        (THEIRS, [NOWHERE, ANEW], THEIRS + TWO),
+        (THEIRS + ONE[:40], [NOWHERE, ANEW], THEIRS + ONE[:40] + b"\n\n" + TWO),
+        (THEIRS + ONE, [PUBLISHED, ANEW], BOTH),
+        (flagged(THEIRS) + ONE, [PUBLISHED, ANEW], flagged(THEIRS) + ONE + TWO),
+    ],
+    ids=["nothing written", "torn", "whole", "whole elsewhere"],
+)
+@pytest.mark.parametrize("how", ["gone", "altered"])
+def test_without_its_spool_file_a_message_is_fetched_again(
+    tmp_path, wrote, said, after, how
+):
+    """
+    Unless it is in the mbox; and what cannot be put back is not cut off.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1), message(2), wrote=wrote)
+    spool_file = trial.spool_folder / trial.rows[1].copy.base
+    spool_file.unlink()
+    if how == "altered":
+        spool_file.write_bytes(b"something else")
+
+    assert (said, after) == again(trial)
+
+
+def test_an_mbox_that_is_gone_is_made_again(tmp_path):
+    """
+    With what the spool files hold.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1), message(2))
+    trial.path.unlink()
+
+    assert ([ANEW, ANEW], ONE + TWO) == again(trial)
+
+
+@pytest.mark.parametrize(("claimed", "said"), [(0, PUBLISHED), (1, ANEW)])
+def test_two_equal_messages_are_two(tmp_path, claimed, said):
+    """
+    One in the file that another's row claims is not ours.
+    """
+    there = flagged(THEIRS) + ONE
+    trial = crashed(tmp_path / "all.mbox", message(1), wrote=there)
+    trial.claimed = {trial.rows[1].copy.extent.bare: claimed}
+
+    assert ([said], there + (ONE if claimed else b"")) == again(trial)
+
+
+def test_two_equal_open_messages_are_two(tmp_path):
+    """
+    One that is found is found for one of the rows only.
+    """
+    trial = crashed(
+        tmp_path / "all.mbox", message(1), message(1), wrote=flagged(THEIRS) + ONE
+    )
+
+    assert ([PUBLISHED, ANEW], flagged(THEIRS) + ONE + ONE) == again(trial)
+
+
+def test_a_message_in_its_place_is_not_found_a_second_time(tmp_path):
+    """
+    Of two equal ones, one where it was put and one nowhere: the second is appended.
+    """
+    trial = crashed(
+        tmp_path / "all.mbox", message(1), message(1), wrote=THEIRS + ONE + THEIRS * 9
+    )
+
+    assert ([PUBLISHED, ANEW], THEIRS + ONE + THEIRS * 9 + ONE) == again(trial)
+
+
+def test_a_second_crash_is_put_right_too(tmp_path):
+    """
+    While what the first left was being appended again, at another place.
+    """
+    wrote = THEIRS + ONE[:50] + THEIRS
+    trial = crashed(tmp_path / "all.mbox", message(1), wrote=wrote)
+    second = Trial(trial.path).open()
+    second.rows = trial.rows
+
+    def placed_anew(left):
+        (row,) = left
+        assert row == second.archive.settle(row)
+        (copy,) = second.archive.place([row.copy])
+        second.rows = {row.row: Recorded(row.row, copy, row.content)}
+
+    with pytest.raises(Crash):
+        die(second, placed_anew)
+    second.path.write_bytes(wrote + ONE[:60])
+    second.archive.close()
+
+    assert ([ANEW], wrote + ONE) == again(second)
+
+
+def test_rows_that_do_not_adjoin_are_not_cut_off(tmp_path):
+    """
+    What lies between them may be anybody's.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1), message(2), message(3))
+    del trial.rows[2]
+    trial.path.write_bytes(THEIRS + ONE[:50])
+    before = trial.octets
+
+    assert ([ANEW, ANEW], before + b"\n\n" + ONE + in_mbox(3)) == again(trial)
+
+
+def test_a_maildir_s_row_is_not_the_mbox_s(tmp_path):
+    """
+    One that was left open where a maildir once was is for its own account to settle.
+    """
+    trial = Trial(tmp_path / "all.mbox").open()
+    copy = Copy(ArchiveFormat.MAILDIR, trial.path, "base", "base,S=1")
+    row = Recorded(RowId(1), copy, hashlib.sha256().digest())
+    trial.rows = {1: row}
+    with trial.publishing() as left:
+        assert [] == left
+        with pytest.raises(ArchiveError, match="no mbox's message"):
+            trial.archive.settle(row)
+    trial.archive.close()
+
+
+def test_a_row_of_another_configuration_has_its_own_spool_folder(tmp_path):
+    """
+    What a dated path once spooled elsewhere is found there, and swept from there.
+    """
+    elsewhere = tmp_path / "spool"
+    trial = Trial(tmp_path / "all.mbox", spool=elsewhere).open()
+    die_recorded(trial, message(1))
+
+    assert ([ANEW], ONE) == again(trial)
+    assert [] == [path for path in elsewhere.iterdir() if "N1R" in path.name]
+
+
+def test_a_failing_fsync_is_not_believed(tmp_path):
+    """
+    What recovery looks for is first made to last, and then read from the disk.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1), wrote=THEIRS + ONE)
+    done = []
+
+    def noted(name):
+        def call(real, fd, *rest):
+            if path_of(fd).name == "all.mbox":
+                done.append(name)
+            return real(fd, *rest)
+
+        return call
+
+    disk = AlwaysFaultyDisk(
+        fsync=noted("fsync"), drop_pages=noted("drop"), pread=noted("read")
+    )
+    after = Trial(trial.path, disk).open()
+    after.rows = trial.rows
+    after.settle()
+    after.archive.close()
+
+    assert ["fsync", "drop", "read"] == done[:3]
+    assert "fsync" not in done[1:]
+
+
+def test_what_cannot_be_cut_off_stays_locked(tmp_path):
+    """
+    No reader sees half a message; the next visit breaks our own lock and puts it right.
+    """
+
+    def fsync(real, fd):
+        if path_of(fd).name == "all.mbox":
+            raise OSError(errno.EIO, "no")
+        real(fd)
+
+    disk = AlwaysFaultyDisk(fsync=fsync, truncate=errno.EIO)
+    trial = Trial(tmp_path / "all.mbox", disk).open()
+    with pytest.raises(ArchiveError, match="fsync"), trial.publishing():
+        trial.archive.publish(trial.record(trial.proved(message(1))))
+    trial.archive.close()
+    lock = tmp_path / "all.mbox.lock"
+
+    assert lock.read_bytes() == b"popfetchd L0123456789ab\n"
+    assert ([PUBLISHED], ONE) == again(trial)
+    assert not lock.exists()
+
+
+def test_a_recovery_that_cannot_cut_off_leaves_the_lock(tmp_path):
+    """
+    As it found it.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1), wrote=THEIRS + ONE[:9])
+    after = Trial(trial.path, AlwaysFaultyDisk(truncate=errno.EIO)).open()
+    after.rows = trial.rows
+    with pytest.raises(ArchiveError, match="truncate"), after.publishing():
+        pass
+    after.archive.close()
+
+    assert (tmp_path / "all.mbox.lock").exists()
+
+
+def test_others_that_write_in_spite_of_our_locks_are_noticed(trial):
+    """
+    Before we write nothing is written, afterwards nothing of theirs is cut off.
+    """
+
+    def act(_):
+        rows = trial.record(trial.proved(message(1)))
+        trial.path.write_bytes(THEIRS)
+        trial.archive.publish(rows)
+
+    with pytest.raises(ArchiveError, match="in spite of our locks"):
+        die(trial, act)
+    assert trial.octets == THEIRS
+
+
+def test_what_others_append_while_we_fail_is_left_alone(tmp_path):
+    """
+    Cut off is only what is ours, at the very end.
+    """
+    path = tmp_path / "all.mbox"
+
+    def fsync(real, fd):
+        if path_of(fd) == path:
+            with path.open("ab") as file:
+                file.write(THEIRS)
+            raise OSError(errno.EIO, "no")
+        real(fd)
+
+    trial = Trial(path, AlwaysFaultyDisk(fsync=fsync)).open()
+    with pytest.raises(ArchiveError), trial.publishing():
+        trial.archive.publish(trial.record(trial.proved(message(1))))
+    trial.archive.close()
+
+    assert ONE + THEIRS == trial.octets
+
+
+def test_a_disk_that_returns_other_octets_is_found_out(tmp_path):
+    """
+    What was appended is read back from the disk; what differs is cut off again.
+    """
+
+    def pread(real, fd, count, offset):
+        octets = real(fd, count, offset)
+        in_it = path_of(fd).name == "all.mbox"
+        return octets.replace(b"body", b"bodz") if in_it else octets
+
+    trial = Trial(tmp_path / "all.mbox", AlwaysFaultyDisk(pread=pread)).open()
+    with pytest.raises(NotProved), trial.publishing():
+        trial.archive.publish(trial.record(trial.proved(message(1))))
+    trial.archive.close()
+
+    assert b"" == trial.octets
+    assert ([ANEW], ONE) == again(trial)
+
+
+def test_a_spool_file_that_changed_is_not_appended(trial):
+    """
+    Not a message longer or shorter than was recorded.
+    """
+    proved = trial.proved(message(1), message(2))
+    (trial.spool_folder / proved[0].spooled.copy.base).write_bytes(b"short")
+    with pytest.raises(ArchiveError, match="not as it was"), trial.publishing():
+        trial.archive.publish(trial.record(proved))
+    assert b"" == trial.octets
+
+
+# -- the highest number, and sweeping -------------------------------------------------
+
+
+def test_the_highest_number_is_known_before_its_message_appears(tmp_path):
+    """
+    So that a ledger that was rolled back is found out, whenever the machine died.
+    """
+    seen = []
+
+    def pwrite(real, fd, octets, offset):
+        if path_of(fd).name == "all.mbox":
+            seen.append(trial.archive.highest_number())
+        return real(fd, octets, offset)
+
+    trial = Trial(tmp_path / "all.mbox", AlwaysFaultyDisk(pwrite=pwrite)).open()
+    assert 0 == trial.archive.highest_number()
+    trial.archived(message(1), message(2))
+
+    assert {2} == set(seen)
+    assert 2 == trial.archive.highest_number()
+    trial.archive.close()
+
+
+def test_only_our_own_orphans_are_swept(trial):
+    """
+    A spool file without a row, of our ledger; nothing while another visit is at work.
+    """
+    one, other = trial.spooled(number=1).copy, trial.spooled(number=2).copy
+    beside = Trial(trial.path.parent / "beside.mbox").open()
+
+    assert 0 == trial.archive.sweep(())
+    beside.archive.close()
+    assert 1 == trial.archive.sweep({other.base})
+    assert not (trial.spool_folder / one.base).exists()
+    assert (trial.spool_folder / other.base).exists()
+
+
+# -- looking at it again --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("then", "expected"),
+    [
+        (THEIRS + ONE, Condition.WHOLE),
+        (THEIRS + ONE + THEIRS, Condition.WHOLE),
+        (flagged(THEIRS) + flagged(ONE), Condition.MOVED),
+        (ONE + THEIRS, Condition.MOVED),
+        (THEIRS + ONE.replace(b"body", b"bodz"), Condition.ALTERED),
+        (THEIRS + ONE.replace(b"body", b"bodz") + THEIRS, Condition.ALTERED),
+        (THEIRS + ONE.replace(b"From ada", b"Grom ada"), Condition.ALTERED),
+        (THEIRS + ONE[:-9], Condition.TRUNCATED),
+        (THEIRS, Condition.MISSING),
+        (THEIRS * 9, Condition.MISSING),
+        (THEIRS + b"something else that is short", Condition.MISSING),
+        (b"", Condition.MISSING),
+        (None, Condition.MISSING),
+    ],
+)
+def test_how_a_copy_is_found(trial, then, expected):
+    """
+    What readers do to a file is no damage; a bit that flipped is.
+    """
+    trial.path.write_bytes(THEIRS)
+    (row,) = trial.archived(message(1))
+    if then is None:
+        trial.path.unlink()
+    else:
+        trial.path.write_bytes(then)
+
+    assert expected == trial.archive.check(row.copy, row.content)
+    assert expected == trial.archive.check(row.copy, row.content)
+
+
+def test_a_copy_that_never_had_a_place_is_missing(trial):
+    """
+    Such as one that was only spooled.
+    """
+    trial.path.touch()
+    spooled = trial.spooled()
+
+    assert Condition.MISSING == trial.archive.check(
+        spooled.copy, spooled.fingerprint.content
+    )
+
+
+def test_an_unchanged_file_is_read_once(tmp_path):
+    """
+    However many of its messages are looked for; a flagged one costs no whole reading.
+    """
+    disk = FaultyDisk()
+    trial = Trial(tmp_path / "all.mbox", disk).open()
+    rows = trial.archived(*(message(n) for n in range(10)))
+    trial.path.write_bytes(b"".join(flagged(in_mbox(n)) for n in range(10)))
+    costs = []
+    for row in rows:
+        before = len([1 for name, _ in disk.calls if name == "pread"])
+        assert Condition.MOVED == trial.archive.check(row.copy, row.content)
+        costs.append(len([1 for name, _ in disk.calls if name == "pread"]) - before)
+    trial.archive.close()
+
+    assert costs[0] > max(costs[1:])
+    assert 3 >= max(costs[1:])
+
+
+# -- locks ----------------------------------------------------------------------------
+
+
+def test_a_foreign_dot_lock_is_waited_for_and_never_broken(trial):
+    """
+    For half a minute; then it is told who is in the way and what to do.
+    """
+    lock = trial.path.with_name("all.mbox.lock")
+    lock.write_bytes(b"1234:mx\n")
+
+    with pytest.raises(ArchiveLocked) as raised, trial.publishing():
+        pass
+    assert b"1234:mx\n" == lock.read_bytes()
+    assert round(locking.LONGEST_WAIT / locking.PAUSE) == len(trial.waited)
+    assert f"{trial.path}: lock: locked by another program for 30 s" == str(
+        raised.value
+    )
+    assert [] == trial.spool_files()
+
+
+@pytest.mark.parametrize("content", [b"", b"popfetchd Lffffffffffff\n", None])
+def test_only_a_lock_that_names_our_ledger_is_ours(trial, content):
+    """
+    An empty one, another ledger's, a link to who knows where: foreign.
+    """
+    lock = trial.path.with_name("all.mbox.lock")
+    if content is None:
+        lock.symlink_to("nowhere")
+    else:
+        lock.write_bytes(content)
+
+    with pytest.raises(ArchiveLocked), trial.publishing():
+        pass
+
+
+def test_a_lock_that_our_dead_visit_left_is_broken(trial):
+    """
+    At once: we hold the fcntl lock, so its maker does not live.
+    """
+    trial.path.with_name("all.mbox.lock").write_bytes(b"popfetchd L0123456789ab\n")
+    trial.archived(LETTER)
+
+    assert [] == trial.waited
+    assert not trial.path.with_name("all.mbox.lock").exists()
+
+
+def test_another_visit_of_ours_is_waited_for(trial):
+    """
+    Its dot lock names our ledger, and is not taken for a dead one's.
+    """
+    beside = Trial(trial.path).open()
+    with trial.publishing():
+        with pytest.raises(ArchiveLocked), beside.publishing():
+            pass
+        assert trial.path.with_name("all.mbox.lock").exists()
+    with beside.publishing():
+        pass
+    beside.archive.close()
+
+
+def test_nothing_is_held_while_others_are_waited_for(trial):
+    """
+    Who has the dot lock and waits for the file itself is not waited for in vain.
+    """
+    lock = trial.path.with_name("all.mbox.lock")
+    lock.touch()
+    could = []
+
+    def pause(seconds):
+        fd = os.open(trial.path, os.O_RDWR)
+        RealDisk().lock_file(fd, locking.fcntl.F_WRLCK)
+        os.close(fd)
+        could.append(seconds)
+        lock.unlink()
+
+    trial.archive._pause = pause
+    with trial.publishing():
+        pass
+
+    assert [locking.PAUSE] == could
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_written(tmp_path):
+    """
+    Python's mailbox renames a new file over the old one: ours must be the new one.
+    """
+    path = tmp_path / "all.mbox"
+    path.write_bytes(b"old")
+    replaced = []
+
+    def lock_file(real, fd, kind):
+        real(fd, kind)
+        if not replaced:
+            (tmp_path / "new").write_bytes(THEIRS)
+            (tmp_path / "new").rename(path)
+            replaced.append(1)
+
+    trial = Trial(path, AlwaysFaultyDisk(lock_file=lock_file)).open()
+    trial.archived(LETTER)
+    trial.archive.close()
+
+    assert THEIRS + ENTRY == trial.octets
+
+
+def test_where_no_links_are_the_lock_is_renamed_into_place(tmp_path):
+    """
+    FAT has none; the lock is whole at each instant all the same.
+    """
+    trial = Trial(tmp_path / "all.mbox", AlwaysFaultyDisk(link=errno.EPERM)).open()
+    trial.archived(message(1))
+    lock = tmp_path / "all.mbox.lock"
+    lock.touch()
+    with pytest.raises(ArchiveLocked), trial.publishing():
+        pass
+    trial.archive.close()
+
+    assert ONE == trial.octets
+
+
+def test_a_lock_that_goes_while_it_is_looked_at_is_tried_again(tmp_path):
+    """
+    Its owner was just done.
+    """
+    lock = tmp_path / "all.mbox.lock"
+    lock.touch()
+
+    def open_(real, name, *rest):
+        if name == lock.name:
+            lock.unlink(missing_ok=True)
+        return real(name, *rest)
+
+    trial = Trial(tmp_path / "all.mbox", AlwaysFaultyDisk(open=open_)).open()
+    trial.archived(message(1))
+    trial.archive.close()
+
+    assert [locking.PAUSE] == trial.waited
+
+
+def test_our_dead_lock_that_another_breaks_first_is_his(tmp_path):
+    """
+    Between our look and our link: wait for him.
+    """
+    lock = tmp_path / "all.mbox.lock"
+    lock.write_bytes(b"popfetchd L0123456789ab\n")
+
+    def unlink(real, name, *rest):
+        real(name, *rest)
+        if name == lock.name:
+            lock.write_bytes(b"his")
+
+    trial = Trial(tmp_path / "all.mbox", FaultyDisk({("unlink", 0): unlink})).open()
+    with pytest.raises(ArchiveLocked), trial.publishing():
+        pass
+    trial.archive.close()
+
+    assert b"his" == lock.read_bytes()
+
+
+def test_a_lock_that_another_took_from_us_is_left_to_him(trial):
+    """
+    It is not ours to remove.
+    """
+    lock = trial.path.with_name("all.mbox.lock")
+    with trial.publishing():
+        lock.unlink()
+        lock.write_bytes(b"his")
+
+    assert b"his" == lock.read_bytes()
+
+
+def test_who_reads_waits_for_who_writes(trial):
+    """
+    What is half written anew is not taken for damage.
+    """
+    (row,) = trial.archived(LETTER)
+    beside = Trial(trial.path).open()
+    with beside.publishing(), pytest.raises(ArchiveLocked):
+        trial.archive.check(row.copy, row.content)
+    beside.archive.close()
+
+
+def test_nothing_stays_open(tmp_path):
+    """
+    Whatever fails while the locks are taken.
+    """
+    clean = FaultyDisk()
+    trial = Trial(tmp_path / "clean" / "all.mbox", clean).open()
+    start = len(clean.calls)
+    with trial.publishing():
+        pass
+    calls = [call for call in clean.calls[start:] if call[0] != "close"]
+    trial.archive.close()
+    before = open_descriptors()
+    for nth, call in enumerate(calls):
+        disk = FaultyDisk({call: errno.EIO})
+        trial = Trial(tmp_path / str(nth) / "all.mbox", disk).open()
+        with pytest.raises(ArchiveError), trial.publishing():
+            pass
+        trial.archive.close()
+        assert before == open_descriptors(), call
+
+
+@pytest.mark.parametrize("call", ["open", "fstat", "flock"])
+def test_nothing_stays_open_where_it_cannot_be_opened(tmp_path, call):
+    """
+    Each failing call of `open` itself.
+    """
+    clean = FaultyDisk()
+    Trial(tmp_path / "deep" / "all.mbox", clean).open().archive.close()
+    before = open_descriptors()
+    for nth in range(len([1 for name, _ in clean.calls if name == call])):
+        path = tmp_path / f"{call}{nth}" / "all.mbox"
+        try:
+            Trial(path, FaultyDisk({(call, nth): errno.EIO})).open().archive.close()
+        except ArchiveError:
+            assert call != "flock"
+
+    assert before == open_descriptors()

@@ -55,9 +55,6 @@ TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
 NOT_OURS = frozenset({errno.ENOENT, errno.ELOOP, errno.EACCES})
 """What opening a dot lock says that has just gone, or is none that we would make."""
 
-Identity = tuple[int, int]
-"""Device and inode."""
-
 T = TypeVar("T")
 
 
@@ -91,7 +88,7 @@ class MboxLock:
 
         Raises ArchiveLocked when others hold it for longer than LONGEST_WAIT.
         """
-        base, ours = self._marked()
+        base = self._marked()
         try:
             fd = self._first(lambda: self._both_locked(base))
         except BaseException:
@@ -103,7 +100,7 @@ class MboxLock:
                 yield fd
             finally:
                 # The dot lock first: without the other it would look like a dead one.
-                if not self.keep and self._identity(self._dot) == ours:
+                if not self.keep and self._is_ours():
                     unlink(self._disk, self._folder, self._dot)
 
     @contextmanager
@@ -170,7 +167,8 @@ class MboxLock:
         return found
 
     def _is_in_place(self, found: os.stat_result) -> bool:
-        return _identity(found) == self._identity(self._name)
+        named = look(self._disk, self._folder, self._name)
+        return named is not None and _identity(named) == _identity(found)
 
     def _is_locked(self, fd: int, kind: int) -> bool:
         try:
@@ -185,14 +183,13 @@ class MboxLock:
 
     # -- the dot lock -----------------------------------------------------------------
 
-    def _marked(self) -> tuple[str, Identity]:
-        # The lock, complete before it is in its place; and how to know it there.
+    def _marked(self) -> str:
+        # The lock, complete before it is in its place.
         base, file = self._spool.new_file(0)
         file.write(self._mark)
         file.close()
         sync_file(self._disk, self._spool.folder, base)
-        with step("look", self._spool.folder, base):
-            return base, _identity(self._disk.lstat(base, self._spool.folder.fd))
+        return base
 
     def _dot_locked(self, base: str) -> bool:
         if self._linked(base):
@@ -238,10 +235,6 @@ class MboxLock:
                 return False
             raise
 
-    def _identity(self, name: str) -> Identity | None:
-        found = look(self._disk, self._folder, name)
-        return None if found is None else _identity(found)
 
-
-def _identity(found: os.stat_result) -> Identity:
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
