@@ -23,6 +23,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -132,6 +133,8 @@ class Session:
         self._server = server
         self._transport = transport
         self._protocol = Protocol()
+        self._unspoken: tuple[bytes, ...] = ()
+        """What no error of this session may repeat: some servers echo, also later."""
 
     def __enter__(self) -> Self:
         return self
@@ -240,9 +243,9 @@ class Session:
     def _log_in_user(self, name: bytes, password: bytes) -> None:
         _must_fit(Mechanism.USER, b"USER", name)
         _must_fit(Mechanism.USER, b"PASS", password)
-        with _unspoken(password):
-            self._demand(Command.USER, name)
-            self._demand(Command.PASS, password)
+        self._unspoken = (password,)
+        self._demand(Command.USER, name)
+        self._demand(Command.PASS, password)
 
     def _log_in_apop(self, name: bytes, password: bytes) -> None:
         if self.greeting.timestamp is None:
@@ -250,12 +253,12 @@ class Session:
             raise NoMechanism(Mechanism.APOP, problem)
         digest = auth.apop(self.greeting.timestamp, password)
         _must_fit(Mechanism.APOP, b"APOP", name, digest)
-        with _unspoken(digest):
-            self._demand(Command.APOP, name, digest)
+        self._unspoken = (password, digest)
+        self._demand(Command.APOP, name, digest)
 
     def _log_in_plain(self, name: bytes, password: bytes) -> None:
-        with _unspoken(password, auth.encode(auth.plain(name, password))):
-            self._authenticate(auth.Plain(name, password))
+        self._unspoken = (password, auth.encode(auth.plain(name, password)))
+        self._authenticate(auth.Plain(name, password))
 
     def _authenticate(self, mechanism: auth.SaslMechanism) -> None:
         """
@@ -265,7 +268,7 @@ class Session:
         with self._breaking():
             reply = self._converse(mechanism)
         if not reply.ok:
-            raise refusal(Command.AUTH, reply)
+            raise self._refusal(Command.AUTH, reply)
 
     def _converse(self, mechanism: auth.SaslMechanism) -> Reply:
         owed = self._begin_auth(mechanism)
@@ -334,7 +337,7 @@ class Session:
         reply = _reply(self._event())
         if reply.ok:
             return self._collect("LISTING_OCTETS", LISTING_OCTETS)
-        return refusal(command, reply)
+        return self._refusal(command, reply)
 
     def _listed(
         self, ids: bytes | ServerRefusal, sizes: bytes | ServerRefusal
@@ -365,7 +368,7 @@ class Session:
                 if reply.ok:
                     yield number, _head(Body(self._event))
                 else:
-                    yield number, refusal(Command.TOP, reply)
+                    yield number, self._refusal(Command.TOP, reply)
 
     def retrieve(
         self, numbers: Iterable[MessageNumber]
@@ -384,7 +387,7 @@ class Session:
                     yield number, body
                     body.skip()
                 else:
-                    yield number, refusal(Command.RETR, reply)
+                    yield number, self._refusal(Command.RETR, reply)
 
     def delete(
         self, numbers: Iterable[MessageNumber]
@@ -396,7 +399,7 @@ class Session:
         """
         with self._undivided(Command.DELE):
             for number, reply in self._pipelined(Command.DELE, numbers):
-                yield number, None if reply.ok else refusal(Command.DELE, reply)
+                yield number, None if reply.ok else self._refusal(Command.DELE, reply)
 
     def reset(self) -> None:
         """
@@ -448,8 +451,20 @@ class Session:
         """
         reply = self._exchange(command, *arguments)
         if not reply.ok:
-            raise refusal(command, reply)
+            raise self._refusal(command, reply)
         return reply
+
+    def _refusal(self, command: Command, reply: Reply) -> ServerRefusal:
+        """
+        Return what a -ERR means, without the credentials.
+        """
+        text = self._masked(reply.text.encode("latin-1")).decode("latin-1")
+        return refusal(command, replace(reply, text=text))
+
+    def _masked(self, octets: bytes) -> bytes:
+        for credential in filter(None, self._unspoken):
+            octets = octets.replace(credential, b"(secret)")
+        return octets
 
     def _pipelined(
         self, command: Command, numbers: Iterable[MessageNumber], *more: bytes
@@ -530,6 +545,11 @@ class Session:
         """
         try:
             yield
+        except ProtocolViolation as error:
+            self.close()
+            error.octets = self._masked(error.octets)
+            error.args = (error.step, error.problem, error.octets)
+            raise
         except BaseException:
             self.close()
             raise
@@ -619,28 +639,3 @@ def _must_fit(mechanism: Mechanism, *words: bytes) -> None:
     if not _fits(*words):
         problem = f"the credentials make a command of over {LONGEST_COMMAND} octets"
         raise NoMechanism(mechanism, problem)
-
-
-@contextmanager
-def _unspoken(*credentials: bytes) -> Iterator[None]:
-    """
-    Take *credentials* out of what is raised in this block: some servers echo.
-    """
-    try:
-        yield
-    except ServerRefusal as error:
-        error.text = _masked(error.text.encode("latin-1"), credentials).decode(
-            "latin-1"
-        )
-        error.args = (error.command, error.text)
-        raise
-    except ProtocolViolation as error:
-        error.octets = _masked(error.octets, credentials)
-        error.args = (error.step, error.problem, error.octets)
-        raise
-
-
-def _masked(octets: bytes, credentials: Iterable[bytes]) -> bytes:
-    for credential in filter(None, credentials):
-        octets = octets.replace(credential, b"(secret)")
-    return octets
