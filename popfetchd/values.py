@@ -270,6 +270,8 @@ class Account:
     """Octets that retrieving leaves free where the archive is."""
     deadline: float = 1800.0
     """Seconds that a whole visit may take."""
+    verify_every: float | None = None
+    """Seconds between two verifications of the archive by the service; None: never."""
 
     def removable_at(self, archived_at: float, arrived_at: float) -> float:
         """

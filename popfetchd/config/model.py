@@ -101,6 +101,8 @@ class Settings(Strict):
     """Remove a message also where its copy, archived by an earlier visit, is gone."""
     min_free: kinds.Room = 100_000_000
     """Nothing is fetched that would leave less than this free where the archive is."""
+    verify_every: kinds.Interval | None = None
+    """How often the archive is read against the ledger; not at all where it is not said."""
     max_message_size: kinds.Size | None = None
     """Larger messages stay on the server and are reported."""
     timeout: kinds.Limit = 60.0

@@ -64,6 +64,7 @@ def _account(account: Account) -> values.Account:
         delete_since=values.Since.ARCHIVED if removal is None else removal[1],
         trust_archive=account.trust_archive,
         max_message_size=None if size is None else values.Octets(size),
+        verify_every=account.verify_every,
         min_free=values.Octets(account.min_free),
         deadline=account.deadline,
     )
