@@ -377,14 +377,18 @@ def test_a_failing_link_is_told(folder):
 
 def test_a_found_file_and_its_name_are_made_to_last(folder):
     """
-    The file is fsynced, then its folder; what is not there is not found.
+    The file is fsynced and read, then its folder fsynced; what is not there, or is
+    something else, is not found.
     """
     (folder.path / "there").write_bytes(b"x")
     disk = FaultyDisk()
 
-    assert durable.sync_found(disk, folder, "there")
-    assert ["open", "fsync", "close", "fsync"] == [name for name, _ in disk.calls]
-    assert not durable.sync_found(disk, folder, "gone")
+    assert durable.sync_found(disk, folder, "there", content(b"x"))
+    assert ["open", "fsync", "pread", "pread", "close", "fsync"] == [
+        name for name, _ in disk.calls
+    ]
+    assert not durable.sync_found(disk, folder, "gone", content(b"x"))
+    assert not durable.sync_found(disk, folder, "there", content(b"y"))
 
 
 def test_a_failing_fsync_of_what_was_found_is_told(folder):
@@ -395,6 +399,9 @@ def test_a_failing_fsync_of_what_was_found_is_told(folder):
     for call in range(2):
         with pytest.raises(ArchiveError, match="fsync"):
             durable.sync_found(
-                FaultyDisk({("fsync", call): errno.EIO}), folder, "there"
+                FaultyDisk({("fsync", call): errno.EIO}),
+                folder,
+                "there",
+                content(b"x"),
             )
     assert ["there"] == names_in(folder)

@@ -218,19 +218,23 @@ def sync_file(disk: Disk, folder: Folder, name: str) -> None:
             disk.drop_pages(fd)
 
 
-def sync_found(disk: Disk, folder: Folder, name: str) -> bool:
+def sync_found(disk: Disk, folder: Folder, name: str, content: ContentDigest) -> bool:
     """
     Make a file that others may move, and its name in *folder*, last.
 
-    False when it is not there (any more).
+    False when it is not there (any more), or holds other octets than those of *content*.
     """
     with step("open", folder, name):
         try:
             fd = disk.open(name, os.O_RDONLY | os.O_NOFOLLOW, 0, folder.fd)
         except FileNotFoundError:
             return False
-    with closing(disk, fd, folder, name), step("fsync", folder, name):
-        disk.fsync(fd)
+    with closing(disk, fd, folder, name):
+        with step("fsync", folder, name):
+            disk.fsync(fd)
+        with step("read back", folder, name):
+            if _digest(disk, fd) != content:
+                return False
     sync_folder(disk, folder)
     return True
 
@@ -254,12 +258,16 @@ def digest(
 
     *fresh*: from the disk, whatever the cache holds.
     """
-    content = hashlib.sha256()
     with opened(disk, folder, name) as fd, step("read back", folder, name):
         if fresh:
             disk.drop_pages(fd)
-        for octets in read(disk, fd):
-            content.update(octets)
+        return _digest(disk, fd)
+
+
+def _digest(disk: Disk, fd: int) -> ContentDigest:
+    content = hashlib.sha256()
+    for octets in read(disk, fd):
+        content.update(octets)
     return ContentDigest(content.digest())
 
 

@@ -253,12 +253,13 @@ class Maildir:
         """
         Close what an interrupted visit left open.
 
-        Found in new/ or cur/: made to last, published. Not there, but spooled: published
-        now, if its digest is right; a second link says that a reader has moved it. None
-        when it is nowhere, or not what was recorded: the message is to be fetched again.
+        Found whole in new/ or cur/: made to last, published. Not there, but spooled:
+        published now, if its digest is right and its name is free; a second link says
+        that a reader has moved it. None when it is nowhere, or not what was recorded:
+        the message is to be fetched again.
         """
         copy = self._mine(recorded.copy)
-        if any(self._found(copy) for _ in range(LOOKS)):
+        if any(self._found(recorded) for _ in range(LOOKS)):
             self._anchor()
             return Published(recorded)
         spooled = look(self._disk, self._at.tmp, copy.base)
@@ -268,14 +269,16 @@ class Maildir:
             return self._moved(recorded)
         if digest(self._disk, self._at.tmp, copy.base) != recorded.content:
             return None
+        if look(self._disk, self._at.new, copy.name) is not None:
+            return None  # somebody else's: a fresh copy gets a fresh name
         return self.publish([recorded])[0]
 
-    def _found(self, copy: Copy) -> bool:
+    def _found(self, recorded: Recorded) -> bool:
         # A mail reader may move the file between the look and the open: look again.
         return any(
-            sync_found(self._disk, folder, name)
+            sync_found(self._disk, folder, name, recorded.content)
             for folder in (self._at.new, self._at.cur)
-            for name in self._bearers(folder, copy)
+            for name in self._bearers(folder, recorded.copy)
         )
 
     def _bearers(self, folder: Folder, copy: Copy) -> list[str]:
@@ -284,10 +287,11 @@ class Maildir:
             return [copy.name]
         return [n for n in self._names(folder) if names.base_of(n) == copy.base]
 
-    def _moved(self, recorded: Recorded) -> Published:
+    def _moved(self, recorded: Recorded) -> Published | None:
         # Wherever the reader has put it: the file, and what he did in our folders, last.
-        if not sync_found(self._disk, self._at.tmp, recorded.copy.base):
-            raise ArchiveError("open", self._at.tmp.path, "the spool file is gone")
+        base, content = recorded.copy.base, recorded.content
+        if not sync_found(self._disk, self._at.tmp, base, content):
+            return None
         sync_folder(self._disk, self._at.new)
         sync_folder(self._disk, self._at.cur)
         self._anchor()
