@@ -155,7 +155,13 @@ def test_unreadable_text(read, content, expected):
     ("text", "expected"),
     [
         ("a:\n\tb: c", "2:1: is not YAML: a tab does not indent; use spaces"),
-        ("a: b: hunter2", "1:5: is not YAML: put text that holds `: ` in quotes"),
+        (
+            "a: b: hunter2",
+            (
+                "1:5: is not YAML: put text that holds `: ` in quotes, "
+                "or indent this as its neighbours"
+            ),
+        ),
         (
             "a: @hunter2",
             "1:4: is not YAML: put text that begins with `@` in quotes",
@@ -168,6 +174,23 @@ def test_unreadable_text(read, content, expected):
             "a: &hunter2 [*hunter2]",
             "1:14: this alias stands within itself; put text that begins with `*` in quotes",
         ),
+        (
+            "a: 1\nb:hunter2\nc: d",
+            "2:1: is not YAML: write `key: value`, with a blank behind the colon",
+        ),
+        ("a: 'hunter2\nb: c\n", "1:4: is not YAML: this quote is not closed"),
+        ("a: [hunter2\nb: c\n", "1:4: is not YAML: this bracket is not closed"),
+        (
+            "cron: */10 * * * *",
+            "1:8: is not YAML: put text that begins with `*` in quotes",
+        ),
+        ("a: &/", "1:5: is not YAML: put text that begins with `&` in quotes"),
+        ("- a: 1\n b: 2", "2:2: is not YAML: indent this as its neighbours"),
+        (
+            "a:\n  b: c\n\u00a0 d: e: f",
+            "3:1: is not YAML: U+00A0 is no space; use spaces",
+        ),
+        ("a:\n  b:\u00a0c\n  d: e", "2:5: is not YAML: U+00A0 is no space; use spaces"),
         ("--- a\n--- b", "2:1: a second document begins here; a file holds one"),
         (
             "? [a]\n: b",

@@ -298,21 +298,52 @@ def _events(text: str) -> Iterator[yaml.Event]:
         raise _syntax(text, error) from None
 
 
+UNFIT_BLANK = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u3000]")
+"""What looks like a space, comes along from web pages, and is a letter to YAML."""
+
+BEGUN = {
+    "while scanning a simple key": "write `key: value`, with a blank behind the colon",
+    "while scanning a quoted scalar": "this quote is not closed",
+    "while parsing a flow sequence": "this bracket is not closed",
+    "while parsing a flow mapping": "this bracket is not closed",
+}
+"""What is told where it began: a parser notices it lines below."""
+
+ADVICE = {
+    "\t": "a tab does not indent; use spaces",
+    ":": "put text that holds `: ` in quotes, or indent this as its neighbours",
+    "while scanning an alias": "put text that begins with `*` in quotes",
+    "while scanning an anchor": "put text that begins with `&` in quotes",
+    "while parsing a block collection": "indent this as its neighbours",
+    "while parsing a block mapping": "indent this as its neighbours",
+}
+"""What is told by the character that was not understood, or by what it stands in."""
+
+
 def _syntax(text: str, error: yaml.MarkedYAMLError) -> Unreadable:
     mark = cast("yaml.Mark", error.problem_mark)  # a parser's error always has one
-    line, column = mark.line + 1, mark.column + 1
-    row = text.splitlines()[mark.line : line]
-    character = row[0][mark.column : column] if row else ""
-    return Unreadable(f"is not YAML: {_advice(character, error)}", line, column)
+    begun = error.context_mark or mark
+    rows = text.splitlines()[: mark.line + 1]
+    for number in range(max(0, begun.line - 1), len(rows)):
+        if blank := UNFIT_BLANK.search(rows[number].partition("#")[0]):
+            name = f"U+{ord(blank[0]):04X}"
+            return _no_yaml(f"{name} is no space; use spaces", number, blank.start())
+    if error.context in BEGUN and begun.line < mark.line:
+        return _no_yaml(BEGUN[error.context], begun.line, begun.column)
+    row = rows[mark.line] if mark.line < len(rows) else ""
+    character = row[mark.column : mark.column + 1]
+    return _no_yaml(_advice(character, error), mark.line, mark.column)
+
+
+def _no_yaml(advice: str, line: int, column: int) -> Unreadable:
+    return Unreadable(f"is not YAML: {advice}", line + 1, column + 1)
 
 
 def _advice(character: str, error: yaml.MarkedYAMLError) -> str:
-    if character == "\t":
-        return "a tab does not indent; use spaces"
-    if character == ":":
-        return "put text that holds `: ` in quotes"
     if character in {"@", "`", "%"}:
         return f"put text that begins with `{character}` in quotes"
+    if advice := ADVICE.get(character) or ADVICE.get(error.context or ""):
+        return advice
     # libyaml's sentences are constants; PyYAML's own repeat what they found.
     if LOADER is yaml.BaseLoader:
         return "the structure cannot be read here"
