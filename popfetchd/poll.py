@@ -68,8 +68,9 @@ from popfetchd.values import (
     NEVER,
     Account,
     Alike,
+    Archived,
     Channel,
-    Copy,
+    Condition,
     Destination,
     DropListing,
     Failure,
@@ -255,6 +256,8 @@ class Visit:
         """Messages that failed in this visit; not tried again in it."""
         self.failures: Mapping[UniqueId, Failure] = {}
         """What failed in this visit or before, as of the last listing."""
+        self.fresh: set[RowId] = set()
+        """The rows that this visit itself has published."""
         self.full: NearlyFull | None = None
         """Why the visit retrieved less than it wanted."""
 
@@ -297,7 +300,7 @@ class Visit:
         ledger, account = self.means.ledger, self.account
         with self._stage(Stage.SETTLE):
             rows = ledger.open_rows(account.name)
-            for destination in dict.fromkeys(map(_destination, rows)):
+            for destination in dict.fromkeys(map(_home, rows)):
                 with self._archive(destination) as archive:
                     self._settle_at(archive, destination)
             with self._archive(account.destination) as archive:
@@ -319,7 +322,7 @@ class Visit:
         ledger = self.means.ledger
         with archive.publishing(destination.path, ledger.left_open) as left_open:
             rows = ledger.open_rows(self.account.name)
-            mine = [row for row in rows if _destination(row) == destination]
+            mine = [row for row in rows if _home(row) == destination]
             self._settle_rows(archive, list(dict.fromkeys([*left_open, *mine])))
 
     def _settle_rows(self, archive: Archive, rows: Sequence[Recorded]) -> None:
@@ -365,7 +368,7 @@ class Visit:
             strange = self._recognise(session, plan)
             wanted = [*strange, *(due.listed for due in unconfirmed)]
             kept = self._retrieve(session, archive, self._worth_trying(wanted))
-            proven += self._due(kept)
+            proven = self._still_archived([*proven, *self._due(kept)])
             left = self._leave(session, kept, proven)
         self._look_back(plan, strange, kept)
         return self._another_helps(plan, kept, proven, left=left)
@@ -652,6 +655,7 @@ class Visit:
                 archive.discard(spooled.copy)
             ledger.forgive(name, _unique_ids(batch))
         self._count(batch, entries)
+        self.fresh |= fresh.keys()
         return [
             Kept(spooled.listed, _receipt(entry, fresh), spooled)
             for spooled, entry in zip(batch, entries, strict=True)
@@ -683,6 +687,22 @@ class Visit:
                 session, proven, self.means.ledger, lambda: self._has_time(LEAVE_QUIT)
             )
         return True
+
+    def _still_archived(self, proven: Sequence[Proven]) -> list[Proven]:
+        # What an earlier visit archived may have been altered since, or thrown away.
+        older = {proof.receipt.row for proof in proven} - self.fresh
+        if self.account.trust_archive or not older:
+            return list(proven)
+        with self._stage(Stage.REMOVE):
+            copies = self.means.ledger.copies(older)
+            whole = set(self.fresh)
+            for destination, group in groupby(copies, key=_home):
+                with self._archive(destination) as archive:
+                    whole |= {c.row for c in group if _is_whole(archive, c)}
+        still = [proof for proof in proven if proof.receipt.row in whole]
+        if len(still) < len(proven):
+            self.tally.unproven[Unproven.MISSING] += len(proven) - len(still)
+        return still
 
     def _look_back(
         self, plan: Selection, strange: Sequence[Listed], kept: Sequence[Kept]
@@ -810,9 +830,15 @@ def _noted(
         yield listed.number
 
 
-def _destination(recorded: Recorded) -> Destination:
-    copy: Copy = recorded.copy
+def _home(stands: Recorded | Archived) -> Destination:
+    copy = stands.copy
     return Destination(copy.format, copy.directory, copy.spool)
+
+
+def _is_whole(archive: Archive, archived: Archived) -> bool:
+    # Where a mail reader has put it is the reader's business.
+    found = archive.check(archived.copy, archived.content)
+    return found in {Condition.WHOLE, Condition.MOVED}
 
 
 def _place(verified: Verified) -> Path:

@@ -1056,3 +1056,58 @@ def test_a_message_without_room_does_not_stop_smaller_ones(here):
 
     assert isinstance(report.failure, NearlyFull)
     assert (2, 1) == (report.archived, report.waiting)
+
+
+def test_a_copy_that_was_thrown_away_keeps_its_message_on_the_server(here):
+    """
+    By default nothing is removed whose archived copy is gone; `trust_archive` does.
+    """
+    here.deliver(*letters(2))
+    here.visit()
+    here.files("new")[0].unlink()
+
+    report = here.visit(delete_after=0.0)
+
+    assert 1 == report.removed
+    assert {Unproven.MISSING: 1} == report.unproven
+    assert 1 == len(here.waiting())
+    assert 1 == here.visit(delete_after=0.0, trust_archive=True).removed
+
+
+def test_a_copy_that_was_altered_keeps_its_message_on_the_server(here):
+    """
+    A removal reads the archived copy again: it has to be what was archived.
+    """
+    here.deliver(*letters(2))
+    here.visit()
+    path = here.files("new")[0]
+    path.write_bytes(path.read_bytes().replace(b"body", b"b0dy"))
+
+    report = here.visit(delete_after=0.0)
+
+    assert (1, {Unproven.MISSING: 1}) == (report.removed, report.unproven)
+
+
+def test_a_copy_that_a_reader_moved_is_there(here):
+    """
+    What a mail reader flagged or filed is archived all the same.
+    """
+    here.deliver(*letters(2))
+    here.visit()
+    one, other = here.files("new")
+    one.rename(one.parent.parent / "cur" / f"{one.name}:2,S")
+    folder = one.parent.parent / ".Friends" / "cur"
+    folder.mkdir(parents=True)
+    other.rename(folder / f"{other.name}:2,RS")
+
+    assert 2 == here.visit(delete_after=0.0).removed
+
+
+def test_what_this_visit_archived_is_not_read_a_third_time(here, monkeypatch):
+    """
+    Its copy was read back before it was published.
+    """
+    monkeypatch.setattr("popfetchd.archive.maildir.Maildir.check", lambda *_args: 1 / 0)
+    here.deliver(*letters(2))
+
+    assert 2 == here.visit(delete_after=0.0).removed

@@ -48,11 +48,20 @@ PLACES = (
     " ORDER BY directory"
 )
 
+COLUMNS = """id, format, directory, base, name, spool, begins_at, length, bare_digest,
+    content_digest, stored, state = 'damaged'
+"""
+
+THESE = f"""
+    SELECT {COLUMNS} FROM message
+    WHERE id IN (SELECT value FROM json_each(?)) AND state <> 'recorded'
+    ORDER BY directory, id
+"""  # noqa: S608 -- ours
+
 # NOT INDEXED: in the order of their ids, which is the order in which they were written,
 # and from the first one wanted; the index on accounts would have to be sorted.
 PAGE_OF = f"""
-    SELECT id, format, directory, base, name, spool, begins_at, length, bare_digest,
-        content_digest, stored, state = 'damaged'
+    SELECT {COLUMNS}
     FROM message NOT INDEXED
     WHERE id > ? AND {STANDING} AND directory = ? ORDER BY id LIMIT {PAGE}
 """  # noqa: S608 -- ours
@@ -114,6 +123,13 @@ def page(
     """
     found = db.execute(PAGE_OF, (after, account, str(directory)))
     return [_archived(row) for row in found]
+
+
+def these(db: sqlite3.Connection, rows: Collection[RowId]) -> list[Archived]:
+    """
+    Return those of *rows* whose copies have to stand in the archive, place by place.
+    """
+    return [_archived(row) for row in db.execute(THESE, (json.dumps(list(rows)),))]
 
 
 Row = tuple[

@@ -35,12 +35,15 @@ LOGS = ("-wal", "-shm")
 """What SQLite keeps beside a ledger, and what belongs to no other."""
 
 
-def check(db: sqlite3.Connection, path: Path) -> None:
+def check(db: sqlite3.Connection, path: Path, *, quick: bool = False) -> None:
     """
     Read the whole ledger; LedgerDamaged, with the first thing found, if it is damaged.
+
+    *quick*: without comparing rows and indexes, which takes five times as long.
     """
+    how = "quick_check" if quick else "integrity_check"
     try:
-        (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        (found,) = db.execute(f"PRAGMA {how}(1)").fetchone()
     except sqlite3.Error as error:
         raise told(path, error) from error
     if found != "ok":

@@ -414,6 +414,12 @@ class Ledger:
             yield from page
             after = page[-1].row
 
+    def copies(self, rows: Collection[RowId]) -> list[Archived]:
+        """
+        Return where the copies of *rows* have to stand, place by place.
+        """
+        return self._read(lambda db: copies.these(db, rows)) if rows else []
+
     def _page(
         self, account: AccountName, directory: Path, after: RowId
     ) -> list[Archived]:
@@ -462,11 +468,17 @@ class Ledger:
 
     # -- the ledger as a whole --------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, *, quick: bool = False) -> None:
         """
         Read all of it; LedgerDamaged if it is damaged.
         """
-        self._read(lambda db: copying.check(db, self.path))
+        self._read(lambda db: copying.check(db, self.path, quick=quick))
+
+    def is_new(self) -> bool:
+        """
+        Tell whether nothing was ever archived with it.
+        """
+        return self._read(copies.is_empty)
 
     def backup(self, target: Path, *, replace: bool = False) -> None:
         """
