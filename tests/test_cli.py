@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -231,6 +232,17 @@ def test_a_stream_that_is_no_file_is_written_to_as_well(here, monkeypatch):
     here.write(here.account("alice"))
     assert 0 == here.type("config", "check")[0]
     assert "no mistakes" in mine.getvalue()
+
+
+@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-"])
+def test_closed_streams_are_no_failure(here, closed):
+    """
+    A parent that closed them has no ledger or message written to in their place.
+    """
+    here.write(here.account("alice"))
+    typed = f'exec "$0" -m popfetchd status -c "$1" {closed}'
+    words = ["/bin/sh", "-c", typed, sys.executable, str(here.path)]
+    assert 0 == subprocess.run(words, timeout=30, check=False).returncode
 
 
 def test_the_module_is_the_command(here):

@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Run the command line *argv* (default: the process's) and return the exit code.
     """
+    _have_standard_streams()
     arguments = build_parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A subject may hold what this terminal's character set does not.
@@ -53,6 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.excepthook(type(error), error, error.__traceback__)
         tell(Unexpected(type(error).__name__, arguments.verb))
         return Exit.INTERNAL
+
+
+def _have_standard_streams() -> None:
+    # A parent may have closed them (`2>&-`); the next file opened, a ledger or a message,
+    # would then be what is written to as standard error.
+    while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(nowhere)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _run(arguments: Namespace) -> int:
