@@ -37,6 +37,9 @@ VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 LONGEST_NAME = 253
 """Characters of a host name (RFC 1035 §2.3.4, less what the wire form adds)."""
 
+UNFIT_IN_HOST = r"[\s!-,/:-@\[-^`{-~\u00ab\u00bb\u2018-\u201f]"
+"""ASCII that no host name has, and the quotation marks of word processors."""
+
 HIGHEST_PORT = 65535
 
 
@@ -104,7 +107,7 @@ def host(text: str) -> str:
 
 def _host_name(text: str) -> None:
     # Not repeated: `host: user:password@…` is a mistake that people make.
-    if not line(text) or re.search(r"[\s:/@\[\]]", text):
+    if not line(text) or re.search(UNFIT_IN_HOST, text):
         raise ValueError(
             "must be a host name or an address alone; the port stands under `port`"
         )
