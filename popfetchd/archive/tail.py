@@ -156,8 +156,7 @@ class Tail:
     def _append(self, batch: Sequence[Recorded]) -> None:
         at = self._file.write([self._gap], self._end)
         for recorded in batch:
-            if at == _offset(recorded):
-                at = self._file.write(self._entry(recorded.copy), at)
+            at = self._file.write(self._entry(recorded.copy), at)
             if at != _end(recorded):
                 raise ArchiveError("append", self._path, "not as it was recorded")
 
