@@ -4,6 +4,8 @@ The composition root: every object of the process is made here, and handed what 
 Rules of this file:
 
 - `Visits` makes one visit and remembers and tells it; `run` and `fetch` share it.
+- It verifies archives likewise: after a visit, when `verify_every` has passed, one at a
+  time, in a thread that gives way to those that visit.
 - `Service` is what `run` runs: schedule → pool → visit, the HTTP page, signals, reload.
 - Signals only put a wish into a queue; the main thread grants it. A second wish to stop
   ends the process at once: that is safe at any instant (P1).
@@ -31,13 +33,17 @@ from types import FrameType
 
 from popfetchd import __version__, credentials, logs
 from popfetchd.archive.interface import Archive
+from popfetchd.archive.inventory import ledgers_at
 from popfetchd.archive.opening import archive_at
 from popfetchd.config import load
 from popfetchd.config.model import Configuration
 from popfetchd.config.plain import accounts as plain_accounts
 from popfetchd.errors import (
     AccountLocked,
+    ArchiveError,
     ConfigurationError,
+    Interrupted,
+    LedgerBehind,
     LedgerError,
     Mistake,
     PopfetchdError,
@@ -56,9 +62,13 @@ from popfetchd.values import (
     AccountName,
     AccountState,
     Destination,
+    LedgerId,
     PollReport,
     Server,
+    Verification,
 )
+from popfetchd.verify import Tools, repair, verify
+from popfetchd.verify import Watch as Reader
 from popfetchd.web import Server as WebServer
 from popfetchd.web import Site, parse_listen
 
@@ -67,6 +77,9 @@ GRACE = 10.0
 """Seconds that running visits have to end when the service is told to stop; systemd
 gives 90. What has not ended then is abandoned, and goes on at the next start."""
 
+
+GIVING_WAY = 10
+"""The nice value of a thread that verifies: it reads for hours, and nobody waits."""
 
 LOOK_UP = 0.5
 """Seconds between two looks whether to stop, for who waits for an account."""
@@ -92,6 +105,7 @@ class Visits:
         self.contexts = TlsContexts()
         self._secret = partial(credentials.read, environ=environ)
         self.means = Means(ledger, self._connect, self._archive, self._secret, now)
+        self._tools = Tools(ledger, self._archive, now)
 
     def make(
         self,
@@ -137,6 +151,53 @@ class Visits:
             except AccountLocked as locked:
                 if stop.is_set() or waiting.remaining() <= 0:
                     return self._told(account, locked)
+
+    def verify(
+        self,
+        account: Account,
+        *,
+        stop: threading.Event,
+        watch: Reader | None = None,
+    ) -> Verification:
+        """
+        Read *account*'s archive against the ledger, and remember and tell how it is.
+        """
+        seen = verify(account, self._tools, stop=stop, watch=watch)
+        if not isinstance(seen.failure, Interrupted):
+            seen = self._remembered(seen)
+        self.reporter.verified(seen)
+        return seen
+
+    def repair(
+        self,
+        account: Account,
+        seen: Verification,
+        *,
+        stop: threading.Event,
+        patience: float = 0.0,
+        watch: Watch | None = None,
+    ) -> tuple[PollReport, Verification]:
+        """
+        Visit *account* to fetch again what *seen* found damaged.
+
+        Returns the visit's report, and what is damaged still: the server lacks it.
+        Raises AccountLocked, ArchiveError or LedgerError where nothing can be repaired.
+        """
+        with self.ledger.lock(account.name).acquire(patience):
+            repair(account, seen, self._tools)
+        report = self.make(account, stop=stop, patience=patience, watch=watch)
+        left = self.ledger.damaged(account.name)
+        damage = tuple(damage for damage in seen.damage if damage.row in left)
+        return report, self._remembered(replace(seen, damage=damage))
+
+    def _remembered(self, seen: Verification) -> Verification:
+        try:
+            self.ledger.verified(seen)
+            state = self.ledger.state(seen.account)
+        except LedgerError as error:
+            return replace(seen, failure=error)
+        self.metrics.account_changed(seen.account, state)
+        return seen
 
     def _told(self, account: Account, failure: PopfetchdError) -> PollReport:
         # The report of a visit that did not take place.
@@ -203,15 +264,31 @@ class Service:
         self._pool = Pool(
             limits.sessions, limits.sessions_per_host, self.reporter.visit_broke
         )
+        self._verifiers = Pool(1, 1, self.reporter.visit_broke)
         self._scheduler = Scheduler(self._due)
         self.metrics.count_sessions(lambda: self._pool.active)
         site = Site(self.metrics.page, self.healthy, self.healthy, self.metrics.states)
         try:
+            self._check_ledger(loaded)
             self._web = serve(loaded.configuration.http.listen, site, path)
-        except ConfigurationError:
+        except PopfetchdError:
             self.ledger.close()
             raise
         self._take(loaded)
+
+    def _check_ledger(self, loaded: load.Loaded) -> None:
+        # Now, and not at some visit: it concerns every account.
+        self.ledger.check(quick=True)
+        if not self.ledger.is_new():
+            return
+        for account in plain_accounts(loaded.configuration):
+            others: set[LedgerId] = set()
+            with suppress(ArchiveError):  # its visits will tell
+                others = ledgers_at(account.destination, time.time) - {self.ledger.id}
+            if others:
+                path = account.destination.path
+                problem = f"is new, and knows nothing of the mail in {path}"
+                raise LedgerBehind(self.ledger.path, problem)
 
     # -- life -------------------------------------------------------------------------
 
@@ -269,7 +346,8 @@ class Service:
         self._stop.set()
         self.reporter.stopping("stop", self._pool.active)
         self._scheduler.stop()
-        clean = self._pool.drain(GRACE)
+        self._verifiers.close()
+        clean = self._pool.drain(GRACE) and self._verifiers.wait(GRACE)
         if clean:
             self.ledger.close()
         return clean
@@ -395,6 +473,20 @@ class Service:
             return self._next_poll(account.name)
 
         self._visits.make(account, stop=self._stop, next_poll=next_poll)
+        self._verify_if_due(account)
+
+    def _verify_if_due(self, account: Account) -> None:
+        every = account.verify_every
+        with suppress(LedgerError):  # the visit has told it
+            last = self.ledger.state(account.name).last_verified
+            if every is not None and last + every <= time.time():
+                self._verifiers.submit(account.name, "", lambda: self._verify(account))
+
+    def _verify(self, account: Account) -> None:
+        # Linux keeps a nice value for each thread; this one ends with its work.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), GIVING_WAY)
+        self._visits.verify(account, stop=self._stop)
 
     # -- what is shown ----------------------------------------------------------------
 

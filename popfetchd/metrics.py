@@ -47,6 +47,7 @@ from popfetchd.values import (
     Skip,
     Stage,
     Unproven,
+    Verification,
 )
 
 
@@ -419,7 +420,7 @@ class Metrics:
         )
         self._verify_failures = self._counter(
             "verify_failures",
-            "Copies that were read back other than they were written.",
+            "Copies that were missing, or other than they were written, when read back.",
         )
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
@@ -516,6 +517,12 @@ class Metrics:
         for stage, seconds in report.stages.items():
             self._stages.labels(stage).observe(seconds)
         self._count_messages(report)
+
+    def verified(self, seen: Verification) -> None:
+        """
+        An archive was read against the ledger.
+        """
+        self._verify_failures.inc(len(seen.damage))
 
     def _count_messages(self, report: PollReport) -> None:
         self._archived.inc(report.archived)

@@ -17,6 +17,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -33,7 +34,14 @@ from popfetchd.errors import (
     TooSoon,
 )
 from popfetchd.metrics import Metrics, Skipped
-from popfetchd.values import AccountName, AccountState, Outcome, PollReport, Skip
+from popfetchd.values import (
+    AccountName,
+    AccountState,
+    Outcome,
+    PollReport,
+    Skip,
+    Verification,
+)
 
 
 EVERY = 12
@@ -183,6 +191,9 @@ TOO_LARGE = "messages are too large"
 
 CERTIFICATE_HINT = "tell the provider, or renew it if the server is yours"
 PAUSE_HINT = "they go on by themselves once each message has been matched"
+DAMAGE_HINT = (
+    "`popfetchd verify` names them; with --repair it fetches again what the server has"
+)
 QUARANTINE_HINT = (
     "they stay on the server and are tried once a day; the log tells what was wrong"
 )
@@ -287,6 +298,8 @@ def standing(state: AccountState, now: float) -> Iterator[tuple[str, str]]:
         yield f"messages in quarantine: {state.quarantined}", QUARANTINE_HINT
     if state.removals_paused:
         yield PAUSED, PAUSE_HINT
+    if state.damaged:
+        yield f"damaged copies in the archive: {state.damaged}", DAMAGE_HINT
     if state.certificate_expiry and state.certificate_expiry - now < SOON:
         days = int((state.certificate_expiry - now) // DAY)
         yield f"the certificate ends in {days} days", CERTIFICATE_HINT
@@ -455,6 +468,41 @@ class Reporter:
             for event in set(MATTERS) - {matter.event for matter in found}:
                 self._repeats.over(report.account, event)
 
+    # -- the archive ------------------------------------------------------------------
+
+    def verified(self, seen: Verification) -> None:
+        """
+        An archive was read against the ledger, or as far as that went.
+        """
+        self._metrics.verified(seen)
+        if seen.failure is not None:
+            self._tell_unverified(seen, seen.failure)
+        elif not seen.damage:
+            self._log.info("archive verified", account=seen.account, **_counted(seen))
+        if seen.damage:
+            self._log.error(
+                "copies in the archive are damaged",
+                account=seen.account,
+                **_counted(seen),
+                copies=tuple(
+                    str(damage.path) for damage in seen.damage[:MOST_SENTENCES]
+                ),
+                hint=DAMAGE_HINT,
+            )
+
+    def _tell_unverified(self, seen: Verification, failure: PopfetchdError) -> None:
+        interrupted = isinstance(failure, Interrupted)
+        tell = self._log.info if interrupted else self._log.error
+        tell(
+            "archive not verified to its end",
+            account=seen.account,
+            **_counted(seen),
+            reason=failure.reason.value,
+            error=str(failure),
+            hint=failure.hint,
+            exc_info=failure if failure.reason is Reason.INTERNAL else None,
+        )
+
     def visit_broke(self, account: AccountName, error: BaseException) -> None:
         """
         An exception escaped where none may: a fault of ours that ended one visit.
@@ -476,6 +524,22 @@ _SKIPPED_HINTS = {
     Skipped.LOGIN_DELAY: "make `every:` longer than the server's LOGIN-DELAY",
     Skipped.STOPPING: "the service is shutting down; nothing is lost",
 }
+
+
+def _counted(seen: Verification) -> dict[str, object]:
+    """
+    Return what was read, and how it was found; what is zero is left out.
+    """
+    conditions = Counter(damage.condition.value for damage in seen.damage)
+    figures: dict[str, object] = {
+        "messages": seen.messages,
+        "octets": seen.octets,
+        **conditions,
+        "moved": seen.moved,
+        "unknown": len(seen.unknown),
+    }
+    shown = {name: value for name, value in figures.items() if value}
+    return shown | {"seconds": round(seen.ended - seen.started, 3)}
 
 
 def _figures(report: PollReport) -> dict[str, object]:

@@ -86,7 +86,7 @@ class Nobody:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Tools:
     """
     What a verification works with.
     """
@@ -98,17 +98,17 @@ class Means:
 
 
 def verify(
-    account: Account, means: Means, *, stop: Event, watch: Watch | None = None
+    account: Account, tools: Tools, *, stop: Event, watch: Watch | None = None
 ) -> Verification:
     """
     Read *account*'s archive, and tell how its copies were found.
 
     *stop* asks it to end soon; what ended it early is the result's `failure`.
     """
-    return Reading(account, means, stop, watch or Nobody()).make()
+    return Reading(account, tools, stop, watch or Nobody()).make()
 
 
-def repair(account: Account, seen: Verification, means: Means) -> list[RowId]:
+def repair(account: Account, seen: Verification, tools: Tools) -> list[RowId]:
     """
     Let the next visit fetch again what *seen* found damaged; return those rows.
 
@@ -119,36 +119,36 @@ def repair(account: Account, seen: Verification, means: Means) -> list[RowId]:
     wanted = {damage.row for damage in seen.damage}
     again = [
         archived.row
-        for place in means.ledger.places(account.name)
-        for archived, condition in _look(account, means, place, wanted)
+        for place in tools.ledger.places(account.name)
+        for archived, condition in _look(account, tools, place, wanted)
         if condition not in WELL
     ]
-    means.ledger.damage(again)
+    tools.ledger.damage(again)
     return again
 
 
 def _look(
-    account: Account, means: Means, place: Destination, wanted: set[RowId]
+    account: Account, tools: Tools, place: Destination, wanted: set[RowId]
 ) -> Iterator[tuple[Archived, Condition]]:
     if not place.path.exists():
         raise ArchiveError(
             "repair", place.path, "it is not there: is its disk mounted?"
         )
-    with _opened(account, means, place) as archive:
-        for archived in means.ledger.archived(account.name, place.path):
+    with _opened(account, tools, place) as archive:
+        for archived in tools.ledger.archived(account.name, place.path):
             if archived.row in wanted:
                 yield archived, _condition(archive, archived)
 
 
 @contextmanager
 def _opened(
-    account: Account, means: Means, place: Destination
+    account: Account, tools: Tools, place: Destination
 ) -> Iterator[Archive | None]:
     # None: the archive is not there, and is not to be made.
     if not place.path.exists():
         yield None
         return
-    archive = means.archive(account, place)
+    archive = tools.archive(account, place)
     try:
         yield archive
     finally:
@@ -187,10 +187,10 @@ class Reading:
     """
 
     def __init__(
-        self, account: Account, means: Means, stop: Event, watch: Watch
+        self, account: Account, tools: Tools, stop: Event, watch: Watch
     ) -> None:
         self.account = account
-        self.means = means
+        self.tools = tools
         self.stop = stop
         self.watch = watch
         self.seen = Seen()
@@ -199,9 +199,9 @@ class Reading:
         """
         Read the copies that there have to be, then look what else there is.
         """
-        started, failure = self.means.now(), None
+        started, failure = self.tools.now(), None
         try:
-            self.watch.expected(*self.means.ledger.totals(self.account.name))
+            self.watch.expected(*self.tools.ledger.totals(self.account.name))
             for place in self._places():
                 self._read(place)
                 self._look_for_unknown(place)
@@ -217,7 +217,7 @@ class Reading:
         return Verification(
             account=self.account.name,
             started=started,
-            ended=self.means.now(),
+            ended=self.tools.now(),
             messages=self.seen.messages,
             octets=self.seen.octets,
             moved=self.seen.moved,
@@ -229,7 +229,7 @@ class Reading:
 
     def _places(self) -> list[Destination]:
         # Also where the account's mail was once to be put, and where there is none yet.
-        known = self.means.ledger.places(self.account.name)
+        known = self.tools.ledger.places(self.account.name)
         paths = {place.path for place in known}
         configured = places(self.account.destination)
         return [*known, *(place for place in configured if place.path not in paths)]
@@ -238,8 +238,8 @@ class Reading:
 
     def _read(self, place: Destination) -> None:
         name = self.account.name
-        with _opened(self.account, self.means, place) as archive:
-            for archived in self.means.ledger.archived(name, place.path):
+        with _opened(self.account, self.tools, place) as archive:
+            for archived in self.tools.ledger.archived(name, place.path):
                 if self.stop.is_set():
                     raise Interrupted
                 self._judge(archived, _condition(archive, archived))
@@ -259,18 +259,18 @@ class Reading:
         # Under the lock: nobody is fetching them again at this moment.
         if not self.seen.healed:
             return
-        ledger, name = self.means.ledger, self.account.name
+        ledger, name = self.tools.ledger, self.account.name
         with suppress(AccountLocked), ledger.lock(name).acquire(HEALING):
             ledger.heal(self.seen.healed)
 
     # -- what else there is -----------------------------------------------------------
 
     def _look_for_unknown(self, place: Destination) -> None:
-        with inventory(place, now=self.means.now) as stock:
+        with inventory(place, now=self.tools.now) as stock:
             if stock is None:
                 return
             keys = Counter(held.key for held in stock.held())
-            unknown = self.means.ledger.without_row(place.path, keys)
+            unknown = self.tools.ledger.without_row(place.path, keys)
             if unknown:
                 paths = [held.path for held in stock.held() if held.key in unknown]
                 self.seen.unknown += sorted(paths)
