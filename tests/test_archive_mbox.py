@@ -761,7 +761,9 @@ def test_what_cannot_be_cut_off_stays_locked(tmp_path):
     trial.archive.close()
     lock = tmp_path / "all.mbox.lock"
 
-    assert lock.read_bytes() == b"popfetchd L0123456789ab\n"
+    assert lock.read_bytes() == b"popfetchd L0123456789ab\n%s/all.mbox\n" % os.fsencode(
+        tmp_path
+    )
     assert ([PUBLISHED], ONE) == again(trial)
     assert not lock.exists()
 

@@ -27,6 +27,7 @@ from popfetchd.archive import names
 from popfetchd.archive.disk import Disk
 from popfetchd.archive.entries import measured
 from popfetchd.archive.interface import Archive
+from popfetchd.archive.locking import sweep
 from popfetchd.archive.mbox import sized
 from popfetchd.archive.spool import SpoolFile
 from popfetchd.archive.spooling import NAME, SpoolFolder
@@ -162,7 +163,7 @@ class Dated:
         """
         Unlink our spool files that no open row bears; 0 while another visit is at work.
         """
-        return self._spool.sweep(open_bases)
+        return sweep(self._disk, self._spool, open_bases)
 
     def highest_number(self) -> int:
         """

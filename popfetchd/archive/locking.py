@@ -12,6 +12,9 @@ Rules of this file:
   instant, and after no power cut, does it stand there without telling whose it is.
 - It names the ledger. One that names ours, while we hold the fcntl lock, was left by a
   visit that died: only then is a lock broken.
+- It names the mbox too, and its file stays in the spool folder as long as it: a visit
+  that died with nothing left to do leaves no open row, and readers must not wait for
+  the next message (`sweep`). (Where there are no links they do.)
 - A file that was replaced while we waited is not the mbox any more: try again.
 """
 
@@ -20,10 +23,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
+import time
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 from popfetchd.archive.disk import Disk
@@ -39,6 +45,7 @@ from popfetchd.archive.durable import (
     step,
     sync_file,
 )
+from popfetchd.archive.folders import reach
 from popfetchd.archive.spooling import SpoolFolder, unlink
 from popfetchd.errors import ArchiveError, ArchiveLocked, UnsafeArchive
 
@@ -56,6 +63,12 @@ NOT_OURS = frozenset({errno.ENOENT, errno.ELOOP, errno.EACCES})
 """What opening a dot lock says that has just gone, or is none that we would make."""
 
 T = TypeVar("T")
+
+MARK = re.compile(rb"popfetchd L[0-9a-f]+\n(/.+)\n", re.DOTALL)
+"""What a dot lock of ours says; its group 1 is the mbox."""
+
+LONGEST_MARK = 8192
+"""Octets of it: a path has 4,096 at most (PATH_MAX)."""
 
 
 class MboxLock:
@@ -77,6 +90,7 @@ class MboxLock:
         self._dot = f"{name}.lock"
         self._spool = spool
         self._mark = f"popfetchd L{spool.ledger}\n".encode()
+        self._path = os.fsencode(folder / name)
         self._pause = pause
         self.keep = False
         """Leave the dot lock when the locks are released: the file is torn."""
@@ -96,12 +110,32 @@ class MboxLock:
             raise
         with closing(self._disk, fd, self._folder, self._name):
             try:
-                self._spool.discard(base)
                 yield fd
             finally:
                 # The dot lock first: without the other it would look like a dead one.
-                if not self.keep and self._is_ours():
-                    unlink(self._disk, self._folder, self._dot)
+                if not self.keep:
+                    self._unlink_ours()
+                self._spool.discard(base)
+
+    def free_dead(self) -> bool:
+        """
+        Unlink the dot lock if a visit of ours left it that is dead. Never waits.
+
+        False when somebody else is at the file. The caller knows that no open row needs
+        the lock: to settle that would break it.
+        """
+        if look(self._disk, self._folder, self._name) is None:
+            return True
+        fd = self._file_locked(os.O_RDWR)
+        if fd is None:
+            return False
+        with closing(self._disk, fd, self._folder, self._name):
+            self._unlink_ours()
+        return True
+
+    def _unlink_ours(self) -> None:
+        if self._is_ours():
+            unlink(self._disk, self._folder, self._dot)
 
     @contextmanager
     def reading(self) -> Iterator[int | None]:
@@ -186,7 +220,7 @@ class MboxLock:
     def _marked(self) -> str:
         # The lock, complete before it is in its place.
         base, file = self._spool.new_file(0)
-        file.write(self._mark)
+        file.write(self._mark + self._path + b"\n")
         file.close()
         sync_file(self._disk, self._spool.folder, base)
         return base
@@ -228,7 +262,7 @@ class MboxLock:
                 opened(self._disk, self._folder, self._dot) as fd,
                 step("read", self._folder, self._dot),
             ):
-                return self._disk.pread(fd, 2 * len(self._mark), 0) == self._mark
+                return self._disk.pread(fd, len(self._mark), 0) == self._mark
         except ArchiveError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in NOT_OURS:
@@ -238,3 +272,32 @@ class MboxLock:
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
+
+
+def sweep(disk: Disk, spool: SpoolFolder, open_bases: Collection[str]) -> int:
+    """
+    Unlink the files in *spool* that no open row bears, and before them the dot locks
+    that our dead visits left. 0 while another visit is at work.
+    """
+
+    def is_over(base: str) -> bool:
+        if not spool.is_mark(base):
+            return True
+        if spool.has_any(open_bases):  # that row's visit knows whether the file is torn
+            return False
+        with suppress(ArchiveError):  # another account's, perhaps
+            return _freed(disk, spool, base)
+        return False
+
+    return spool.sweep(open_bases, is_over)
+
+
+def _freed(disk: Disk, spool: SpoolFolder, base: str) -> bool:
+    with opened(disk, spool.folder, base) as fd, step("read", spool.folder, base):
+        named = MARK.fullmatch(disk.pread(fd, LONGEST_MARK, 0))
+    if named is None:  # not complete: it never was a lock
+        return True
+    path = Path(os.fsdecode(named[1]))
+    above, here = reach(disk, path.parent)
+    with closing(disk, above.fd, above), closing(disk, here.fd, here):
+        return MboxLock(disk, here, path.name, spool, time.sleep).free_dead()

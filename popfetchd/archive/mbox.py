@@ -35,7 +35,7 @@ from popfetchd.archive.durable import (
 )
 from popfetchd.archive.entries import entry, measured
 from popfetchd.archive.folders import reach, sync_above, sync_names
-from popfetchd.archive.locking import MboxLock
+from popfetchd.archive.locking import MboxLock, sweep
 from popfetchd.archive.mboxfile import MboxFile
 from popfetchd.archive.spool import SpoolFile
 from popfetchd.archive.spooling import NAME, SpoolFolder
@@ -209,7 +209,7 @@ class Mbox:
         """
         Unlink our spool files that no open row bears; 0 while another visit is at work.
         """
-        return self._spool.sweep(open_bases)
+        return sweep(self._disk, self._spool, open_bases)
 
     def highest_number(self) -> int:
         """

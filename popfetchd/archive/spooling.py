@@ -33,6 +33,7 @@ from popfetchd.archive.durable import (
     closing,
     digest,
     let_go,
+    look,
     opened,
     prove,
     step,
@@ -166,11 +167,25 @@ class SpoolFolder:
         """
         unlink(self._disk, self.folder, base)
 
-    def sweep(self, open_bases: Collection[str]) -> int:
+    def is_mark(self, base: str) -> bool:
         """
-        Unlink our files that no open row bears; 0 while another visit is at work.
+        Tell whether the file *base* is no message's, but a lock's.
         """
-        return sweep(self._disk, self.folder, self._ours, open_bases)
+        ours = self._ours.match(base)
+        return ours is not None and int(ours[1]) == 0
+
+    def has_any(self, bases: Collection[str]) -> bool:
+        """
+        Tell whether a file of any of *bases* is here.
+        """
+        return any(look(self._disk, self.folder, base) for base in bases)
+
+    def sweep(self, open_bases: Collection[str], is_over: Callable[[str], bool]) -> int:
+        """
+        Unlink our files that no open row bears, as *is_over* says; 0 while another
+        visit is at work.
+        """
+        return sweep(self._disk, self.folder, self._ours, open_bases, is_over)
 
     # -- the highest number -----------------------------------------------------------
 
@@ -243,10 +258,15 @@ def share(disk: Disk, folder: Folder) -> None:
 
 
 def sweep(
-    disk: Disk, folder: Folder, ours: re.Pattern[str], open_bases: Collection[str]
+    disk: Disk,
+    folder: Folder,
+    ours: re.Pattern[str],
+    open_bases: Collection[str],
+    is_over: Callable[[str], bool] = lambda _base: True,
 ) -> int:
     """
-    Unlink the files in *folder* whose names are *ours* and whose base no open row bears.
+    Unlink the files in *folder* whose names are *ours* and whose base no open row bears,
+    if *is_over* says so.
 
     Returns how many; 0 while another visit shares the folder.
     """
@@ -259,7 +279,9 @@ def sweep(
         orphans = [
             name
             for name in found
-            if ours.match(name) and names.base_of(name) not in open_bases
+            if ours.match(name)
+            and names.base_of(name) not in open_bases
+            and is_over(name)
         ]
         for name in orphans:
             unlink(disk, folder, name)
