@@ -258,6 +258,8 @@ class Visit:
         """What failed in this visit or before, as of the last listing."""
         self.fresh: set[RowId] = set()
         """The rows that this visit itself has published."""
+        self.left_out: float = NEVER
+        """How many messages the last session left for another."""
         self.full: NearlyFull | None = None
         """Why the visit retrieved less than it wanted."""
 
@@ -726,7 +728,9 @@ class Visit:
         if self.deadline.remaining() < self.account.deadline / 2:
             return False
         blocked = bool(proven) and not left and None not in self.gave_up
-        return blocked or (plan.capped and bool(kept))
+        before, self.left_out = self.left_out, plan.skipped.get(Skip.CAPPED, 0)
+        nearer = 0 < self.left_out < before  # or it would be the same round without end
+        return blocked or (nearer and bool(kept))
 
     # -- the means --------------------------------------------------------------------
 

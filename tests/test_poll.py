@@ -1111,3 +1111,26 @@ def test_what_this_visit_archived_is_not_read_a_third_time(here, monkeypatch):
     here.deliver(*letters(2))
 
     assert 2 == here.visit(delete_after=0.0).removed
+
+
+def test_rounds_that_bring_nothing_nearer_end(here, monkeypatch):
+    """
+    What one session retrieves may be wanted by the next one again, and so without end.
+    """
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 2)
+    here.deliver(*letters(5))
+    sizes = iter(range(1000, 1_000_000))
+
+    def other_sizes(self, argument):
+        return self._scan(argument, lambda _message: next(sizes))
+
+    here.speak(LIST=other_sizes, TOP=refusing_top)
+
+    report = here.visit()
+
+    assert report.failure is None
+    assert report.archived + report.matched <= 6
+
+
+def refusing_top(_self, _argument):
+    return error("unknown command")
