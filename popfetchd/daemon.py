@@ -40,6 +40,7 @@ from popfetchd.config.model import Configuration
 from popfetchd.config.plain import accounts as plain_accounts
 from popfetchd.errors import (
     AccountLocked,
+    AddressTaken,
     ArchiveError,
     ConfigurationError,
     Interrupted,
@@ -270,7 +271,7 @@ class Service:
         site = Site(self.metrics.page, self.healthy, self.healthy, self.metrics.states)
         try:
             self._check_ledger(loaded)
-            self._web = serve(loaded.configuration.http.listen, site, path)
+            self._web = serve(loaded.configuration.http.listen, site)
         except PopfetchdError:
             self.ledger.close()
             raise
@@ -505,16 +506,15 @@ def _earliest(state: AccountState, account: Account) -> float:
     return earliest(state, interval(account.schedule, state.last_poll))
 
 
-def serve(listen: str, site: Site, path: Path) -> WebServer:
+def serve(listen: str, site: Site) -> WebServer:
     """
-    Bind the address that `http.listen` names in the configuration at *path*.
+    Bind the address that `http.listen` names. Raises AddressTaken.
     """
     host, port = parse_listen(listen)
     try:
         return WebServer(host, port, site)
     except OSError as error:
-        problem = f"http.listen: {listen}: {error.strerror or error}"
-        raise ConfigurationError([Mistake(str(path), 0, 0, problem)]) from error
+        raise AddressTaken(listen, error.strerror or str(error)) from error
 
 
 def set_up_logs(configuration: Configuration, environ: Mapping[str, str]) -> None:

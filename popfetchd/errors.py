@@ -20,6 +20,7 @@ The tree::
     ├── Interrupted                 interrupted     we were told to stop
     ├── AccountLocked               in_use          another popfetchd visits it
     ├── TooSoon                     login_delay     the server's floor between logins
+    ├── AddressTaken                connect         our own HTTP address is not to be had
     ├── LocalProtocolError          internal        we asked for what the state forbids
     ├── Unexpected                  internal        an exception that nobody foresaw
     ├── NetworkError
@@ -289,6 +290,30 @@ class TooSoon(PopfetchdError):
     @property
     def hint(self) -> str:
         return "make `every:` longer than the server's LOGIN-DELAY"
+
+
+class AddressTaken(PopfetchdError):
+    """
+    The address that is to be served is not to be had. It may be, a moment later.
+    """
+
+    reason = Reason.CONNECT
+    fault = Fault.OPERATOR
+
+    def __init__(self, listen: str, problem: str) -> None:
+        super().__init__(listen, problem)
+        self.listen = listen
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"http.listen: {self.listen}: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        """
+        What the operator can do, one sentence.
+        """
+        return "another program, or another popfetchd, listens there: end it, or write another port"
 
 
 class LocalProtocolError(PopfetchdError):

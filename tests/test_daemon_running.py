@@ -230,18 +230,19 @@ def test_a_visit_under_way_ends_with_what_it_has(here):
     assert 5 == here.archived("alice")
 
 
-def test_a_port_that_is_taken_is_78(here):
+def test_a_port_that_is_taken_is_69(here):
     """
-    One line, with the file and the key, and a hint; no half of a service stays.
+    One line and a hint; no half of a service stays. systemd may try again.
     """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         here.write(here.account("alice", letter(b"one")), http={"listen": listen})
         code, out, err = here.type("run")
-    assert (78, "") == (code, out)
+    assert (69, "") == (code, out)
     assert err == (
-        f"{here.path}: http.listen: {listen}: Address already in use\n"
-        "  hint: correct the file; `popfetchd config check` tells whether it is right\n"
+        f"popfetchd: http.listen: {listen}: Address already in use\n"
+        "  hint: another program, or another popfetchd, listens there: "
+        "end it, or write another port\n"
     )
     assert 0 == here.archived("alice")
 

@@ -18,6 +18,7 @@ from popfetchd import errors
 from popfetchd.errors import (
     LONGEST_QUOTE,
     AccountLocked,
+    AddressTaken,
     ArchiveError,
     ArchiveLocked,
     AuthenticationRefused,
@@ -82,7 +83,18 @@ NEWER = (
     "`popfetchd rebuild`"
 )
 
+TAKEN = (
+    "another program, or another popfetchd, listens there: "
+    "end it, or write another port"
+)
+
 TOLD = [
+    (
+        AddressTaken("127.0.0.1:10995", "Address already in use"),
+        "http.listen: 127.0.0.1:10995: Address already in use",
+        TAKEN,
+        (Reason.CONNECT, OPERATOR, TRANSIENT),
+    ),
     (
         ConfigurationError([Mistake("a.yaml", 3, 5, "bad"), Mistake("b", 0, 0, "no")]),
         "a.yaml:3:5: bad\nb: no",
