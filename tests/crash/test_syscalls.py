@@ -28,8 +28,9 @@ from tests.wire import unmeasured
 
 ROOT = Path(__file__).parent.parent.parent
 
-SAMPLE = os.environ.get("POPFETCHD_CRASH_SAMPLE", "3")
-"""POPFETCHD_CRASH_SAMPLE=20 plays so many points of each line of the table."""
+SAMPLE = os.environ.get("POPFETCHD_CRASH_SAMPLE", "2")
+"""POPFETCHD_CRASH_SAMPLE=20 plays so many points of each line of the table. Two take a
+minute, with all the mistakes two."""
 
 SEED = os.environ.get("POPFETCHD_CRASH_SEED", "1")
 
@@ -80,6 +81,15 @@ def copy(disk, source, name, target, to):
 popfetchd.archive.maildir.publish = copy
 """,
         "--scene maildir-never-fresh --harm kill --sample 20",
+        "partial",
+    ),
+    "an mbox without its dot lock": Mistake(
+        """
+from popfetchd.archive.locking import MboxLock
+MboxLock._dot_locked = lambda self, base: True
+MboxLock._is_ours = lambda self: False
+""",
+        "--scene mbox-never-fresh --harm kill --sample 80",
         "partial",
     ),
     "spool files are never swept": Mistake(
