@@ -159,8 +159,12 @@ def _within_bounds(
     wanted: list[Listed] = []
     skipped: Counter[Skip] = Counter()
     octets = 0
-    # What failed before comes last, so that it cannot hold up the rest (P3).
-    for listed in sorted(unsettled, key=lambda m: m.unique_id in failures):
+    # What failed before, or claims a whole session for itself, comes last, so that it
+    # cannot hold up the rest (P3).
+    for listed in sorted(
+        unsettled,
+        key=lambda m: (m.unique_id in failures, (m.octets or 0) > ROUND_OCTETS),
+    ):
         reason = _reason_to_skip(listed, failures, account, now)
         full = len(wanted) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
         if reason is None and full and _can_wait(listed):
@@ -198,7 +202,8 @@ def is_quarantined(failure: Failure, now: float) -> bool:
     """
     Tell whether a message that failed so is to be left alone at *now*.
     """
-    rests = now - failure.last < QUARANTINE_SECONDS
+    # A time ahead of us is a clock's that was set back since: it counts as long ago.
+    rests = 0 <= now - failure.last < QUARANTINE_SECONDS
     return failure.visits >= QUARANTINE_VISITS and rests
 
 

@@ -225,6 +225,7 @@ def test_quarantine_begins_at_the_third_visit_and_lasts_a_day():
 
     assert is_quarantined(failed, NOW + QUARANTINE_SECONDS - 1)
     assert not is_quarantined(failed, NOW + QUARANTINE_SECONDS)
+    assert not is_quarantined(failed, NOW - 1)
     assert not is_quarantined(Failure(QUARANTINE_VISITS - 1, NOW), NOW)
     plan = select(
         listing(("a", 1), ("b", 1)), [], {UniqueId("a"): failed}, ACCOUNT, NOW
@@ -330,3 +331,14 @@ def test_every_message_has_exactly_one_fate(messages, known, delete_after):
         assert bearer.accounted
         assert not bearer.doubtful
         assert bearer.archived_at + delete_after <= NOW
+
+
+def test_a_claim_beyond_a_session_holds_up_nobody():
+    """
+    A message that claims more octets than a session takes is retrieved after the others.
+    """
+    huge = selection.ROUND_OCTETS + 1
+
+    plan = select(listing(("a", huge), ("b", 1), ("c", 1)), [], {}, ACCOUNT, NOW)
+
+    assert [2, 3, 1] == numbers(plan.wanted)
