@@ -186,11 +186,14 @@ PLAIN = b"From: a\nSubject: b\n\nbody\nStatus: x\n"
         b"From: a\nX-IMAPbase: 1 2\nX-Keywords: $x\n   y\n\tz\nSubject: b\n\nbody\nStatus: x\n",
         b"From: a\nSubject: b\nContent-Length: 9\nLines: 2\n\nbody\nStatus: x\n\n\n",
         b"From: a\nSubject: b\nx-imap: 1\n\nbody\nStatus: x",
+        b"From: a\r\nSubject: b\r\nX-UID: 1\n\nbody\nStatus: x",
+        b"From: a\r\nSubject: b\r\n\r\nbody\nStatus: x",
     ],
 )
 def test_what_readers_add_does_not_count(rewritten):
     """
-    Their fields, wherever they stand in the header, and empty lines at the end.
+    Their fields, wherever they stand in the header, CRLF there, and empty lines at the
+    end.
     """
     assert bare(PLAIN) == bare(rewritten)
 

@@ -208,7 +208,8 @@ class Bare:
 
     def _leave_header(self, end: int) -> None:
         octets, self._header = self._header or b"", None
-        self._take(READERS_FIELDS.sub(b"", octets[:end]) + octets[end:])
+        header = octets[:end].replace(b"\r\n", b"\n")  # as some readers make it
+        self._take(READERS_FIELDS.sub(b"", header) + octets[end:])
 
     def _take(self, octets: bytes) -> None:
         # Line ends count only once something stands behind them.
