@@ -181,8 +181,9 @@ class Bare:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
+        self._to_the_end = self._digest.copy()
+        """Without the line ends that were last."""
         self._header: bytes | None = b""
-        self._line_ends = 0
 
     def feed(self, octets: bytes) -> None:
         """
@@ -204,7 +205,7 @@ class Bare:
         """
         if self._header is not None:
             self._leave_header(len(self._header))
-        return ContentDigest(self._digest.digest())
+        return ContentDigest(self._to_the_end.digest())
 
     def _leave_header(self, end: int) -> None:
         octets, self._header = self._header or b"", None
@@ -213,11 +214,11 @@ class Bare:
 
     def _take(self, octets: bytes) -> None:
         # Line ends count only once something stands behind them.
-        rest = octets.rstrip(b"\n")
-        if rest:
-            self._digest.update(b"\n" * self._line_ends + rest)
-            self._line_ends = 0
-        self._line_ends += len(octets) - len(rest)
+        solid = octets.rstrip(b"\r\n")
+        if solid:
+            self._digest.update(solid)
+            self._to_the_end = self._digest.copy()
+        self._digest.update(octets[len(solid) :])
 
 
 def bare_digests(chunks: Iterable[bytes]) -> Iterator[ContentDigest]:
