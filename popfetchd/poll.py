@@ -399,7 +399,8 @@ class Visit:
         ledger, name, now = self.means.ledger, self.account.name, self.means.now()
         failures = ledger.failures(name)
         self.failures = failures
-        plan = select(listing, ledger.known(name), failures, self.account, now)
+        paused, known = self.tally.removals_paused, ledger.known(name)
+        plan = select(listing, known, failures, self.account, now, paused=paused)
         listed = listing.times.keys() & failures.keys()
         self.tally.skipped = Counter(plan.skipped)
         self.tally.quarantined = sum(is_quarantined(failures[m], now) for m in listed)

@@ -91,9 +91,14 @@ def select(
     failures: Mapping[UniqueId, Failure],
     account: Account,
     now: float,
+    *,
+    paused: bool = False,
 ) -> Selection:
     """
     Decide what a session is to do with the messages of *listing*.
+
+    *paused*: nothing is removed for now. So nothing is retrieved to be removed either,
+    or a round could be full of it, and what the pause waits for would never come.
     """
     rows = _by_unique_id(known)
     unsettled: list[Listed] = []
@@ -108,6 +113,8 @@ def select(
         elif len(copies) == 1 and not bearers[0].doubtful:
             accounted.add(bearers[0].row)
             removable.append(Removable(copies[0], bearers[0].row))
+        elif paused:
+            accounted.update(row.row for row in bearers)
         else:  # due, and only its content can tell which it is
             unsettled += copies
     wanted, skipped = _within_bounds(unsettled, failures, account, now)

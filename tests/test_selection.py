@@ -181,6 +181,20 @@ def test_one_more_copy_under_a_unique_id_brings_all_of_them():
     assert frozenset() == plan.accounted
 
 
+def test_while_removals_are_paused_nothing_is_retrieved_to_be_removed():
+    """
+    The rounds belong to the strangers that the pause waits for.
+    """
+    known = [row(7, "a", doubtful=True)]
+    messages = listing(("a", 100), ("b", 100))
+
+    plan = select(messages, known, {}, REMOVING, NOW, paused=True)
+
+    assert [2] == numbers(plan.wanted)
+    assert {RowId(7)} == plan.accounted
+    assert [1, 2] == numbers(select(messages, known, {}, REMOVING, NOW).wanted)
+
+
 def test_copies_that_are_due_are_never_confirmed_by_their_header():
     """
     Duplicate unique-ids never lead to a removal without a RETR.
