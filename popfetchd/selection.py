@@ -101,13 +101,14 @@ def select(
     or a round could be full of it, and what the pause waits for would never come.
     """
     rows = _by_unique_id(known)
-    unsettled: list[Listed] = []
+    strangers: list[Listed] = []
+    doubted: list[Listed] = []
     removable: list[Removable] = []
     accounted: set[RowId] = set()
     for copies in _sharing_a_unique_id(listing):
         bearers = rows.get(copies[0].unique_id, [])
         if not _hinted(copies, bearers):
-            unsettled += copies
+            strangers += copies
         elif not _due(bearers, account, now) or bearers[0].altered:
             accounted.update(row.row for row in bearers)
         elif len(copies) == 1 and not bearers[0].doubtful:
@@ -116,7 +117,9 @@ def select(
         elif paused:
             accounted.update(row.row for row in bearers)
         else:  # due, and only its content can tell which it is
-            unsettled += copies
+            doubted += copies
+    # What waits to be archived goes before what waits to be removed.
+    unsettled = [*_in_turn(strangers, failures), *_in_turn(doubted, failures)]
     wanted, skipped = _within_bounds(unsettled, failures, account, now)
     return Selection(
         wanted=wanted,
@@ -157,6 +160,17 @@ def _due(bearers: list[Known], account: Account, now: float) -> bool:
     )
 
 
+def _in_turn(
+    messages: list[Listed], failures: Mapping[UniqueId, Failure]
+) -> list[Listed]:
+    # What failed before, or claims a whole session for itself, comes last, so that it
+    # cannot hold up the rest (P3).
+    def turn(listed: Listed) -> tuple[bool, bool]:
+        return listed.unique_id in failures, (listed.octets or 0) > ROUND_OCTETS
+
+    return sorted(messages, key=turn)
+
+
 def _within_bounds(
     unsettled: list[Listed],
     failures: Mapping[UniqueId, Failure],
@@ -166,12 +180,7 @@ def _within_bounds(
     wanted: list[Listed] = []
     skipped: Counter[Skip] = Counter()
     octets = 0
-    # What failed before, or claims a whole session for itself, comes last, so that it
-    # cannot hold up the rest (P3).
-    for listed in sorted(
-        unsettled,
-        key=lambda m: (m.unique_id in failures, (m.octets or 0) > ROUND_OCTETS),
-    ):
+    for listed in unsettled:
         reason = _reason_to_skip(listed, failures, account, now)
         full = len(wanted) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
         if reason is None and full and _can_wait(listed):

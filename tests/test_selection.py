@@ -192,7 +192,7 @@ def test_while_removals_are_paused_nothing_is_retrieved_to_be_removed():
 
     assert [2] == numbers(plan.wanted)
     assert {RowId(7)} == plan.accounted
-    assert [1, 2] == numbers(select(messages, known, {}, REMOVING, NOW).wanted)
+    assert [2, 1] == numbers(select(messages, known, {}, REMOVING, NOW).wanted)
 
 
 def test_copies_that_are_due_are_never_confirmed_by_their_header():
@@ -272,6 +272,19 @@ def test_a_session_is_capped_by_messages_and_by_octets(monkeypatch):
     assert [1, 2] == numbers(plan.wanted)
     monkeypatch.setattr(selection, "ROUND_OCTETS", 60)
     assert [1] == numbers(select(messages, [], {}, ACCOUNT, NOW).wanted)
+
+
+def test_what_is_to_be_archived_goes_before_what_is_to_be_removed(monkeypatch):
+    """
+    Messages whose removal is refused each time cannot keep a new one from its round.
+    """
+    known = [row(7, "a", doubtful=True), row(8, "b", doubtful=True)]
+    messages = listing(("a", 100), ("b", 100), ("new", 100))
+    monkeypatch.setattr(selection, "ROUND_MESSAGES", 2)
+
+    plan = select(messages, known, {UniqueId("new"): Failure(1, NOW)}, REMOVING, NOW)
+
+    assert [3, 1] == numbers(plan.wanted)
 
 
 def test_what_only_its_content_can_tell_does_not_wait(monkeypatch):
