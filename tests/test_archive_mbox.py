@@ -8,6 +8,7 @@ import errno
 import hashlib
 import mailbox
 import os
+import re
 
 from types import SimpleNamespace
 
@@ -611,6 +612,32 @@ def test_without_its_spool_file_a_message_is_fetched_again(
     assert (said, after) == again(trial)
 
 
+def test_messages_in_a_file_that_shrank_are_found(tmp_path):
+    """
+    Its reader deleted what stood before them.
+    """
+    trial = crashed(
+        tmp_path / "all.mbox",
+        message(1),
+        message(2),
+        before=THEIRS * 9,
+        wrote=ONE + TWO,
+    )
+
+    assert ([PUBLISHED, PUBLISHED], ONE + TWO) == again(trial)
+
+
+def test_a_message_without_an_end_is_torn_without_its_empty_line(tmp_path):
+    """
+    Though all of its own octets are there.
+    """
+    entry = ENTRY.replace(b"body\n", b"no end\n")
+    sent = LETTER.replace(b"body\r\n", b"no end")
+    trial = crashed(tmp_path / "all.mbox", sent, wrote=THEIRS + entry[:-1])
+
+    assert ([ANEW], THEIRS + entry) == again(trial)
+
+
 def test_an_mbox_that_is_gone_is_made_again(tmp_path):
     """
     With what the spool files hold.
@@ -1170,3 +1197,131 @@ def test_nothing_stays_open_where_it_cannot_be_opened(tmp_path, call):
             assert call != "flock"
 
     assert before == open_descriptors()
+
+
+# -- the order of what is made to last ------------------------------------------------
+
+
+class Noting(RealDisk):
+    """
+    Notes what is made to last, and what becomes visible, in order.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.done = []
+
+    def called(self, path):
+        name = os.path.relpath(path, self.folder.parent)
+        return re.sub(r"\d+\.L\w+N(\d+)R\w+\.mx", r"N\1", name)
+
+    def fsync(self, fd):
+        self.done.append(f"fsync {self.called(path_of(fd))}")
+        super().fsync(fd)
+
+    def pwrite(self, fd, octets, offset):
+        note = f"write {self.called(path_of(fd))}"
+        if self.done[-1:] != [note]:
+            self.done.append(note)
+        return super().pwrite(fd, octets, offset)
+
+    def link(self, name, folder, to, to_folder):
+        self.done.append(f"link {to}")
+        super().link(name, folder, to, to_folder)
+
+    def unlink(self, name, folder):
+        self.done.append(f"unlink {self.called(path_of(folder) / name)}")
+        super().unlink(name, folder)
+
+
+SPOOL = "mail/.popfetchd-spool"
+
+
+def test_the_order_of_a_batch_is_the_promise(tmp_path):
+    """
+    The lock is whole before it is there; spool files and number last before the first
+    octet stands in the mbox; the mbox and its name before the row may be committed.
+    """
+    disk = Noting(tmp_path / "mail")
+    trial = Trial(tmp_path / "mail" / "all.mbox", disk).open()
+    proved = trial.proved(message(1), message(2))
+    disk.done.clear()
+    with trial.publishing():
+        trial.archive.publish(trial.record(proved))
+        disk.done.append("commit")
+    trial.archive.close()
+
+    assert [
+        f"write {SPOOL}/N0",
+        f"fsync {SPOOL}/N0",
+        "link all.mbox.lock",
+        f"write {SPOOL}/highest.L0123456789ab",
+        f"fsync {SPOOL}/highest.L0123456789ab",
+        f"fsync {SPOOL}",
+        "fsync mail",
+        "write mail/all.mbox",
+        "fsync mail/all.mbox",
+        "fsync mail",
+        "fsync .",
+        "commit",
+        "unlink mail/all.mbox.lock",
+        f"unlink {SPOOL}/N0",
+    ] == disk.done
+
+
+def test_what_is_found_is_made_to_last(tmp_path):
+    """
+    The mbox, its name and its folder's, before a row may be committed.
+    """
+    trial = crashed(tmp_path / "mail" / "all.mbox", message(1), wrote=THEIRS + ONE)
+    disk = Noting(tmp_path / "mail")
+    after = Trial(trial.path, disk).open()
+    after.rows = trial.rows
+    disk.done.clear()
+    with after.publishing() as (row,):
+        assert isinstance(after.archive.settle(row), Published)
+    after.archive.close()
+
+    assert ["fsync mail/all.mbox", "fsync mail", "fsync ."] == [
+        step for step in disk.done if step.startswith("fsync") and SPOOL not in step
+    ]
+
+
+def test_only_the_end_is_read_after_a_crash(tmp_path):
+    """
+    Where the file ends as we left it, no message is looked for in all the rest.
+    """
+    before = THEIRS * 2000
+    trial = crashed(
+        tmp_path / "all.mbox", message(1), before=before, wrote=before + ONE[:9]
+    )
+    offsets = []
+
+    def pread(real, fd, count, offset):
+        if path_of(fd).name == "all.mbox":
+            offsets.append(offset)
+        return real(fd, count, offset)
+
+    after = Trial(trial.path, AlwaysFaultyDisk(pread=pread)).open()
+    after.rows = trial.rows
+    after.settle()
+    after.archive.close()
+
+    assert before + ONE == after.octets
+    assert min(offsets) >= len(before) - 2
+
+
+def test_a_batch_may_follow_what_was_settled(tmp_path):
+    """
+    Within the same locks, behind it.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1))
+    after = Trial(trial.path).open()
+    after.rows = trial.rows
+    proved = after.proved(message(2))
+    with after.publishing() as (row,):
+        after.archive.publish([after.archive.settle(row)])
+        after.archive.publish(after.record(proved))
+    after.archive.close()
+
+    assert BOTH == after.octets
