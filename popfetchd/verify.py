@@ -279,4 +279,4 @@ class Reading:
 def _path(copy: Copy) -> Path:
     # In an mbox nothing bears a name.
     bears_name = copy.format is ArchiveFormat.MAILDIR
-    return copy.directory / copy.name if bears_name else copy.directory
+    return copy.directory / "new" / copy.name if bears_name else copy.directory

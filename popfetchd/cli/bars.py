@@ -50,6 +50,12 @@ class Bars:
     ) -> None:
         self._progress.stop()
 
+    def reading(self, account: AccountName | None = None) -> Reading:
+        """
+        Return the watch that draws how an archive is read.
+        """
+        return Reading(self._progress, account or "archives")
+
     def watch(self, account: AccountName) -> Bar:
         """
         Return the watch that draws *account*'s bar, once there is something to draw.
@@ -98,3 +104,32 @@ class Bar:
 
     def _told(self) -> str:
         return f"{self._archived}/{self._messages} archived"
+
+
+class Reading:
+    """
+    The bar of an archive that is read: octets of those expected, messages.
+    """
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress = progress
+        self._expected = 0
+        self._read = 0
+        self._task = progress.add_task(what, total=None, messages="")
+
+    def expected(self, messages: int, octets: int) -> None:
+        """
+        So many messages and octets are about to be read.
+        """
+        self._expected = messages
+        self._progress.update(self._task, total=octets)
+
+    def read(self, octets: int) -> None:
+        """
+        One message more has been read.
+        """
+        self._read += 1
+        of = f"/{self._expected}" if self._expected else ""
+        self._progress.update(
+            self._task, advance=octets, messages=f"{self._read}{of} messages"
+        )

@@ -11,8 +11,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
 import time
@@ -20,11 +18,11 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 
 from popfetchd.cli import exits
 from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import Opened, opened
+from popfetchd.cli.stopping import interrupted
 from popfetchd.cli.tables import octets, show_json, show_table
 from popfetchd.errors import PopfetchdError
 from popfetchd.look import Preview, preview
@@ -40,7 +38,7 @@ def run(arguments: Namespace) -> int:
     with opened(arguments, arguments.accounts) as found:
         if arguments.dry_run:
             return _preview(found, arguments.json)
-        with _watches(found.accounts) as watches, _interrupted() as stop:
+        with _watches(found.accounts) as watches, interrupted() as stop:
             reports = visit_all(found, watches, stop)
     if arguments.json:
         show_json([_as_json(report) for report in reports])
@@ -93,29 +91,6 @@ def _visit(
         )
 
     return visit
-
-
-ENDING = b"popfetchd: ending, with what there is; once more ends it at once\n"
-
-
-@contextmanager
-def _interrupted() -> Iterator[threading.Event]:
-    stop = threading.Event()
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)  # at once: safe at any instant (P1)
-        stop.set()
-        os.write(2, ENDING)  # what print may not do here
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # -- what is shown --------------------------------------------------------------------

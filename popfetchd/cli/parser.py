@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _service(verbs)
     _visits(verbs)
     _looks(verbs)
+    _archives(verbs)
     _configuration(verbs)
     return parser
 
@@ -117,6 +118,23 @@ def _looks(verbs: Verbs[Parser]) -> None:
     list_ = _verb(verbs, "list", "Show the messages of a maildrop; marks none as read")
     list_.add_argument("account", metavar="ACCOUNT")
     _json(list_)
+
+
+def _archives(verbs: Verbs[Parser]) -> None:
+    verify = _verb(verbs, "verify", "Read archives against the ledger: is all there")
+    _accounts(verify)
+    verify.add_argument(
+        "--repair",
+        action="store_true",
+        help="fetch again what is missing or altered, as far as the server has it",
+    )
+    _json(verify)
+    rebuild = _verb(verbs, "rebuild", "Make the ledger again from the archives")
+    _accounts(rebuild)
+    _json(rebuild)
+    backup = _verb(verbs, "backup", "Copy the ledger, also while the service runs")
+    backup.add_argument("file", type=Path, metavar="FILE")
+    backup.add_argument("--force", action="store_true", help="overwrite FILE")
 
 
 def _configuration(verbs: Verbs[Parser]) -> None:

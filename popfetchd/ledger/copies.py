@@ -66,7 +66,7 @@ PAGE_OF = f"""
     WHERE id > ? AND {STANDING} AND directory = ? ORDER BY id LIMIT {PAGE}
 """  # noqa: S608 -- ours
 
-KEY = "coalesce(lower(hex(bare_digest)), base)"
+KEY = "CASE WHEN bare_digest IS NULL THEN base ELSE lower(hex(bare_digest)) END"
 """What finds a row's message in its place: its file's name, or in an mbox its content."""
 
 DAMAGE = """
@@ -230,10 +230,13 @@ def known_to(
     listed them for him.
     """
     sql = (
-        f"SELECT {KEY} FROM message"  # noqa: S608 -- ours
-        " WHERE directory = ? AND (account = ? OR unique_id IS NOT NULL)"
+        f"SELECT account = ?, {KEY}, count(*) FROM message"  # noqa: S608 -- ours
+        " WHERE directory = ? AND (account = ? OR unique_id IS NOT NULL) GROUP BY 1, 2"
     )
-    return Counter(key for (key,) in db.execute(sql, (str(directory), account)))
+    known: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    for own, key, count in db.execute(sql, (account, str(directory), account)):
+        known[own][key] = count
+    return known[False] | known[True]
 
 
 def restore(
