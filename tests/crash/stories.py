@@ -1,0 +1,129 @@
+"""
+Stories at random: what hypothesis draws them from.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from tests.crash.model_fate import (
+    DROPS,
+    ENDS,
+    FAILURES,
+    LEDGER,
+    READER,
+    Befall,
+    Deed,
+)
+from tests.crash.model_ledger import WRITES
+from tests.crash.model_server import Ids
+from tests.crash.model_story import Mail, Plan, Story
+
+
+WRITING = (
+    "create",
+    "pwrite",
+    "utime",
+    "close",
+    "fsync file",
+    "fsync folder",
+    "drop_pages",
+    "mkdir",
+    "link",
+    "rename",
+    "unlink",
+)
+"""The calls that change something, or fail tellingly."""
+
+READING = ("open", "lstat", "listdir", "pread", "fstat", "flock")
+
+ASKING = ("UIDL", "LIST", "TOP", "RETR", "NOOP", "DELE", "QUIT")
+"""The commands of a session after its login."""
+
+NTH = st.integers(0, 4)
+"""Most moments come once or a few times for each letter."""
+
+
+def befalls(deeds, moments):
+    """
+    Draw one of *deeds* at one of *moments*.
+    """
+    return st.builds(Befall, st.sampled_from(sorted_(deeds)), moments, NTH)
+
+
+def sorted_(deeds):
+    return [deed for deed in Deed if deed in deeds]
+
+
+def before_or_after(moments):
+    return st.sampled_from([m + when for m in moments for when in ("", " done")])
+
+
+ANY_WRITE = before_or_after(WRITING) | before_or_after(WRITES) | before_or_after(ASKING)
+
+CRASHES = befalls(ENDS, ANY_WRITE)
+
+FAULTS = st.one_of(
+    befalls(FAILURES, st.sampled_from(WRITING + READING)),
+    befalls({Deed.EIO, Deed.LIE}, st.just("fsync file")),
+    befalls(LEDGER, st.sampled_from(WRITES)),
+    befalls(DROPS | {Deed.REFUSED}, st.sampled_from(ASKING)),
+)
+
+NEIGHBOURS = befalls(
+    READER | {Deed.CLEANER, Deed.NAMESAKE},
+    st.one_of(
+        before_or_after(("link", "commit", "QUIT")),
+        st.sampled_from(READING + WRITING),
+    ),
+)
+
+
+@st.composite
+def visits(draw, *, first):
+    """
+    Draw a visit; to the *first* one there come letters.
+    """
+    faults = draw(st.lists(FAULTS, max_size=1)) if draw(st.booleans()) else []
+    crash = draw(st.lists(CRASHES, max_size=1))
+    # Two moves of the reader are what two looks can bear (archive.maildir.LOOKS).
+    others = draw(st.lists(NEIGHBOURS, max_size=2)) if draw(st.booleans()) else []
+    return Plan(
+        mail=tuple(
+            draw(
+                st.lists(
+                    st.sampled_from(Mail),
+                    min_size=int(first),
+                    max_size=3 if first else 1,
+                )
+            )
+        ),
+        ids=draw(st.sampled_from(Ids)) if draw(st.integers(0, 3)) == 3 else Ids.KEPT,
+        lie=draw(st.sampled_from((0, 0, 0, 7))),
+        befalls=(*crash, *faults, *others),
+        cut_after=draw(st.booleans()),
+        survivors=draw(st.integers(0, 2**24 - 1)),
+    )
+
+
+@st.composite
+def stories(draw):
+    """
+    Draw a story.
+    """
+    more = draw(st.integers(0, 2))
+    plans = [draw(visits(first=True))]
+    plans += [draw(visits(first=False)) for _ in range(more)]
+    return Story(
+        tuple(plans),
+        delete_after=draw(st.sampled_from((None, 0.0, 90.0))),
+        links=draw(st.sampled_from((True, True, True, False))),
+        deaf=draw(st.booleans()),
+        lacks=draw(st.sampled_from(((), (), ("PIPELINING",), ("UIDL",), ("TOP",)))),
+        lazy=draw(st.booleans()),
+        batch=draw(st.sampled_from((100, 1, 2))),
+        round=draw(st.sampled_from((5000, 5000, 1, 2))),
+        # Where unique-ids move among letters of one length, a letter is taken for
+        # another until it is due (docs/crash.md): a limit of hints that is known.
+        alike=draw(st.booleans()) and all(p.ids is not Ids.SHIFTED for p in plans),
+    )
