@@ -121,7 +121,7 @@ CASES = [
     silent("list", "LIST", f"{LOGGED_IN}C: UIDL\nS: +OK\nS: 1 one\nS: .\nC: LIST\n"),
     silent("retr", "RETR", LISTED),
     silent("retr mid body", "RETR", f"{LISTED}S: +OK\nS: Subject: x\ns: \\r\\nbo"),
-    silent("quit", "QUIT", f"{RETRIEVED}C: QUIT\n"),
+    silent("quit", "QUIT", f"{RETRIEVED}C: NOOP\nS: +OK\nC: QUIT\n"),
     Case(
         "stls stripped",
         69,
