@@ -29,7 +29,7 @@ help:
 	@echo 'make test     every test, with Dovecot, and the coverage of each module'
 	@echo 'make check    format, lint, imports, types, spelling'
 	@echo 'make crash    a visit harmed at every system call, and wherever a line can be'
-	@echo '              cut: an hour or so (SAMPLE=20: a part of it)'
+	@echo '              cut: two hours (SAMPLE=20: a part of it)'
 	@echo 'make smoke    build the wheel and start it in a fresh environment'
 	@echo 'make lock     resolve locks/*.lock anew (needs uv)'
 	@echo 'make clean    remove everything that the above made'
