@@ -232,6 +232,7 @@ class Tally:
     reset: bool = False
     settled: int = 0
     lost_spools: int = 0
+    fragments: int = 0
     failed_messages: tuple[str, ...] = ()
     logged_in: float | None = None
     login_delay: float | None = None
@@ -329,6 +330,7 @@ class Visit:
 
     def _settle_rows(self, archive: Archive, rows: Sequence[Recorded]) -> None:
         anew = [row for row in rows if self._settle_row(archive, row)]
+        self.tally.fragments += archive.fragments()
         if anew:
             placed = self.means.ledger.place(anew, archive.place)
             for published in archive.publish(placed):

@@ -183,6 +183,7 @@ class Matter:
 CERTIFICATE = "certificate expires soon"
 FAILED_MESSAGES = "messages failed"
 LOST = "copies of an interrupted visit were not found"
+FRAGMENTS = "an mbox holds parts of messages"
 PAUSED = "removals are paused"
 QUARANTINED = "messages are in quarantine"
 RESET = "the maildrop was reset"
@@ -201,6 +202,7 @@ QUARANTINE_HINT = (
 MATTERS = (
     CERTIFICATE,
     FAILED_MESSAGES,
+    FRAGMENTS,
     LOST,
     PAUSED,
     QUARANTINED,
@@ -259,6 +261,14 @@ def _about_messages(report: PollReport) -> Iterator[Matter]:
             object(),  # each is told
             "they are fetched again; does anything else clean the archive's tmp/?",
             {"messages": report.lost_spools},
+        )
+    if report.fragments:
+        yield Matter(
+            FRAGMENTS,
+            object(),  # each is told
+            "the messages are there whole as well; a program that broke our lock wrote "
+            "behind the parts, which may be cut out by hand",
+            {"messages": report.fragments},
         )
 
 

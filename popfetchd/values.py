@@ -734,6 +734,8 @@ class PollReport:
     """Messages that an earlier, interrupted visit had left open and this one closed."""
     lost_spools: int = 0
     """Rows whose copy was not found: those messages are fetched anew."""
+    fragments: int = 0
+    """Messages that stand half in an mbox as well, where others wrote behind them."""
     failed_messages: tuple[str, ...] = ()
     """One sentence for each message that failed alone."""
     logged_in: float | None = None

@@ -638,6 +638,38 @@ def test_a_message_without_an_end_is_torn_without_its_empty_line(tmp_path):
     assert ([ANEW], THEIRS + entry) == again(trial)
 
 
+@pytest.mark.parametrize(
+    ("wrote", "count"),
+    [
+        (THEIRS + ONE[:50] + THEIRS * 9, 1),
+        (THEIRS + ONE[:50] + b"x", 1),
+        (THEIRS + ONE[:50], 0),
+        (THEIRS + ONE[:20] + THEIRS * 9, 0),
+        (flagged(THEIRS) + flagged(ONE) + TWO, 0),
+        (flagged(THEIRS) * 9, 0),
+        (BOTH + THEIRS, 0),
+    ],
+)
+@pytest.mark.parametrize("spool", ["there", "gone"])
+def test_parts_that_stay_are_told(tmp_path, wrote, count, spool):
+    """
+    What was begun and could not be cut off is for a person to see (P5).
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1), message(2), wrote=wrote)
+    if spool == "gone":
+        (trial.spool_folder / trial.rows[1].copy.base).unlink()
+        count = int(wrote.startswith(THEIRS + b"From ") and ONE not in wrote)
+    after = Trial(trial.path).open()
+    after.rows = trial.rows
+    with after.publishing() as left:
+        for row in left:
+            after.archive.settle(row)
+        found = after.archive.fragments()
+    after.archive.close()
+
+    assert count == found
+
+
 def test_an_mbox_that_is_gone_is_made_again(tmp_path):
     """
     With what the spool files hold.

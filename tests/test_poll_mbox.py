@@ -124,6 +124,22 @@ def test_what_was_left_open_is_settled_first(here, monkeypatch, method):
     assert 1 == len(list((here.mbox.parent / ".popfetchd-spool").iterdir()))
 
 
+def test_parts_that_others_wrote_behind_are_told(here, monkeypatch):
+    """
+    The messages are there whole as well.
+    """
+    here.deliver(*letters(2))
+    die_at(monkeypatch, "publish")
+    here.visit()
+    monkeypatch.undo()
+    part = b"From MAILER-DAEMON Tue Nov 14 22:14:20 2023\nSubject: 0000\n\n"
+    here.mbox.write_bytes(part + THEIRS * 9)
+    report = here.visit()
+
+    assert (2, 1) == (report.settled, report.fragments)
+    assert 2 + 9 + 1 == len(read_mbox(here.mbox))
+
+
 def test_a_visit_settles_what_other_accounts_left_open(here, monkeypatch):
     """
     Whoever holds the mbox puts all of it right before he appends.

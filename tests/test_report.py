@@ -381,6 +381,7 @@ CERTIFICATE = Channel("192.0.2.1", "TLSv1.3", "x", NOW + 2 + 5.5 * DAY)
             "copies of an interrupted visit were not found",
             {"messages": 1},
         ),
+        ({"fragments": 1}, "an mbox holds parts of messages", {"messages": 1}),
         ({"reset": True}, "the maildrop was reset", {}),
         ({"removals_paused": True}, "removals are paused", {}),
         (

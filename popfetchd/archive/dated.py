@@ -221,6 +221,12 @@ class Dated:
         """
         return self._at_hand.settle(recorded)
 
+    def fragments(self) -> int:
+        """
+        Return how many of the messages settled stand half in the archive for good.
+        """
+        return self._at_hand.fragments()
+
     # -- looking at it again ----------------------------------------------------------
 
     def check(self, copy: Copy, content: ContentDigest) -> Condition:

@@ -70,6 +70,13 @@ class Archive(Protocol):
         Within `publishing`, as there may be others at the place.
         """
 
+    def fragments(self) -> int:
+        """
+        Return how many of the messages settled stand half in the archive for good.
+
+        Others wrote behind them; a person may want to look. Within `publishing`.
+        """
+
     def sweep(self, open_bases: Collection[str]) -> int:
         """Unlink our spool files that no open row of the ledger bears; return how many."""
 

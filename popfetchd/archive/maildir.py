@@ -297,6 +297,12 @@ class Maildir:
         self._anchor()
         return Published(recorded)
 
+    def fragments(self) -> int:
+        """
+        Return 0: what is in new/ or cur/ is whole.
+        """
+        return 0
+
     def sweep(self, open_bases: Collection[str]) -> int:
         """
         Unlink the spool files of our ledger whose base no open row bears.

@@ -265,6 +265,12 @@ class Mbox:
         self._mine(recorded.copy)
         return self._locked.settle(recorded)
 
+    def fragments(self) -> int:
+        """
+        Return how many of the messages settled stand half in the mbox for good.
+        """
+        return self._locked.fragments
+
     def place(self, copies: Sequence[Copy]) -> list[Copy]:
         """
         Tell where *copies* will stand: behind what is there, one behind the other.

@@ -58,6 +58,8 @@ class Tail:
         """The file ends just where the first missing row was to be: none is elsewhere."""
         self._claimed: Counter[ContentDigest] = Counter()
         self._spare: Counter[ContentDigest] | None = None
+        self.fragments = 0
+        """Messages settled of which a part stands where others wrote behind it."""
         self.torn = False
         """A part of a message stands at the end, and could not be cut off."""
 
@@ -111,7 +113,9 @@ class Tail:
         """
         if recorded.row in self._whole or self._is_elsewhere(_extent(recorded).bare):
             return Published(recorded)
-        return recorded if self._spooled(recorded) else None
+        spooled = self._spooled(recorded)
+        self.fragments += self._stands_in_part(recorded, spooled=spooled)
+        return recorded if spooled else None
 
     def _is_elsewhere(self, bare: ContentDigest) -> bool:
         if self._as_we_left_it:
@@ -121,6 +125,14 @@ class Tail:
             self._spare.subtract(self._claimed)
         self._spare[bare] -= 1
         return self._spare[bare] >= 0
+
+    def _stands_in_part(self, row: Recorded, *, spooled: bool) -> bool:
+        # Where the From_ line stands that it was to have, it was begun.
+        if self._as_we_left_it:
+            return False
+        line = next(iter(self._entry(row.copy))) if spooled else b"From "
+        at = _offset(row)
+        return b"".join(self._file.read(at, at + len(line))) == line
 
     # -- appending --------------------------------------------------------------------
 
