@@ -233,6 +233,7 @@ def test_what_a_crash_left_is_settled_where_it_belongs(tmp_path, form):
     ):
         with again.publishing(directory, row):
             found = again.archive.settle(row)
+            assert 0 == again.archive.fragments()
             if found == row:
                 (copy,) = again.archive.place([row.copy])
                 row = Recorded(row.row, copy, row.content)

@@ -670,6 +670,26 @@ def test_parts_that_stay_are_told(tmp_path, wrote, count, spool):
     assert count == found
 
 
+def test_a_spool_file_that_cannot_be_read_is_not_gone(tmp_path):
+    """
+    A disk that fails is told: the message is not given up for it.
+    """
+    trial = crashed(tmp_path / "all.mbox", message(1))
+
+    def pread(real, fd, *rest):
+        if "N1R" in path_of(fd).name:
+            raise OSError(errno.EIO, "no")
+        return real(fd, *rest)
+
+    after = Trial(trial.path, AlwaysFaultyDisk(pread=pread)).open()
+    after.rows = trial.rows
+    with pytest.raises(ArchiveError, match="read back"):
+        after.settle()
+    after.archive.close()
+
+    assert ([ANEW], BOTH.removesuffix(TWO)) == again(trial)
+
+
 def test_an_mbox_that_is_gone_is_made_again(tmp_path):
     """
     With what the spool files hold.
