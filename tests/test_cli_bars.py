@@ -82,3 +82,23 @@ def test_accounts_have_bars_of_their_own(bars):
     alice.listed(1, 20)
     bob.received(5)
     assert [("bob", 5), ("alice", 0)] == [bar[:2] for bar in drawn(bars)]
+
+
+def test_an_archive_s_bar_counts_what_was_read(bars):
+    """
+    Octets of those that there have to be, and messages.
+    """
+    alice = bars.reading(ALICE)
+    assert [("alice", 0, None, "")] == drawn(bars)
+    alice.expected(3, 300)
+    alice.read(100)
+    alice.read(50)
+    assert [("alice", 150, 300, "2/3 messages")] == drawn(bars)
+
+
+def test_a_bar_without_an_end_counts_all_the_same(bars):
+    """
+    How much an archive holds is not known when a ledger is made again.
+    """
+    bars.reading().read(100)
+    assert [("archives", 100, None, "1 messages")] == drawn(bars)
