@@ -17,7 +17,7 @@ from popfetchd.archive import Archive, Maildir, RealDisk
 from popfetchd.archive.dated import Dated, dateless, is_dated, on
 from popfetchd.archive.mbox import Mbox
 from popfetchd.archive.opening import archive_at
-from popfetchd.errors import ArchiveError
+from popfetchd.errors import ArchiveError, NotProved
 from popfetchd.values import (
     ArchiveFormat,
     Condition,
@@ -32,7 +32,7 @@ from popfetchd.values import (
     SessionId,
     UniqueId,
 )
-from tests.faulty_disk import FaultyDisk, open_descriptors
+from tests.faulty_disk import AlwaysFaultyDisk, FaultyDisk, open_descriptors, path_of
 
 
 NOW = 1_700_000_000.0
@@ -423,6 +423,20 @@ def test_what_an_fsync_lost_is_not_believed(tmp_path):
     trial.archive.close()
 
     assert 1 == len(dropped)
+
+
+def test_a_number_that_the_disk_does_not_keep_is_told(tmp_path):
+    """
+    It says yes to the fsync, and has something else.
+    """
+
+    def pread(real, fd, count, offset):
+        return b"\0" * count if path_of(fd).name.startswith("highest") else b""
+
+    trial = Trial(MBOX, tmp_path / "all.mbox", AlwaysFaultyDisk(pread=pread))
+    with pytest.raises(NotProved, match="other octets than written"):
+        trial.archive._spool.raise_to([f"1.L0123456789abN7R{0:032x}.mx"])
+    trial.archive.close()
 
 
 def test_another_ledger_s_bases_raise_nothing(tmp_path):

@@ -1292,7 +1292,8 @@ SPOOL = "mail/.popfetchd-spool"
 def test_the_order_of_a_batch_is_the_promise(tmp_path):
     """
     The lock is whole before it is there; spool files and number last before the first
-    octet stands in the mbox; the mbox and its name before the row may be committed.
+    octet stands in the mbox, and the names of mbox and lock with them; the mbox itself
+    before the row may be committed.
     """
     disk = Noting(tmp_path / "mail")
     trial = Trial(tmp_path / "mail" / "all.mbox", disk).open()
@@ -1311,19 +1312,21 @@ def test_the_order_of_a_batch_is_the_promise(tmp_path):
         f"fsync {SPOOL}/highest.L0123456789ab",
         f"fsync {SPOOL}",
         "fsync mail",
-        "write mail/all.mbox",
-        "fsync mail/all.mbox",
         "fsync mail",
         "fsync .",
+        "write mail/all.mbox",
+        "fsync mail/all.mbox",
         "commit",
         "unlink mail/all.mbox.lock",
+        "fsync mail",
         f"unlink {SPOOL}/N0",
     ] == disk.done
 
 
 def test_what_is_found_is_made_to_last(tmp_path):
     """
-    The mbox, its name and its folder's, before a row may be committed.
+    The mbox, its name and its folder's, before a row may be committed; and that the lock
+    is gone, afterwards.
     """
     trial = crashed(tmp_path / "mail" / "all.mbox", message(1), wrote=THEIRS + ONE)
     disk = Noting(tmp_path / "mail")
@@ -1334,7 +1337,7 @@ def test_what_is_found_is_made_to_last(tmp_path):
         assert isinstance(after.archive.settle(row), Published)
     after.archive.close()
 
-    assert ["fsync mail/all.mbox", "fsync mail", "fsync ."] == [
+    assert ["fsync mail/all.mbox", "fsync mail", "fsync .", "fsync mail"] == [
         step for step in disk.done if step.startswith("fsync") and SPOOL not in step
     ]
 

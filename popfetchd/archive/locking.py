@@ -8,7 +8,7 @@ Rules of this file:
 
 - Both, or neither: whoever has one of them and waits for the other may wait for us. So
   what was got is let go of before the next try, and there is an end to trying.
-- The dot lock is linked into its place from a file that is complete and fsynced: at no
+- The dot lock is linked into its place from a file that is complete and proved: at no
   instant, and after no power cut, does it stand there without telling whose it is.
 - It names the ledger. One that names ours, while we hold the fcntl lock, was left by a
   visit that died: only then is a lock broken.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import stat
@@ -43,11 +44,11 @@ from popfetchd.archive.durable import (
     look,
     opened,
     step,
-    sync_file,
 )
-from popfetchd.archive.folders import reach
+from popfetchd.archive.folders import reach, sync_names
 from popfetchd.archive.spooling import SpoolFolder, unlink
 from popfetchd.errors import ArchiveError, ArchiveLocked, UnsafeArchive
+from popfetchd.values import ContentDigest
 
 
 LONGEST_WAIT = 30.0
@@ -113,6 +114,7 @@ class MboxLock:
                 yield fd
             finally:
                 # The dot lock first: without the other it would look like a dead one.
+                # And for good before its file: one that a power cut gave back would stay.
                 if not self.keep:
                     self._unlink_ours()
                 self._spool.discard(base)
@@ -136,6 +138,7 @@ class MboxLock:
     def _unlink_ours(self) -> None:
         if self._is_ours():
             unlink(self._disk, self._folder, self._dot)
+            sync_names(self._disk, self._folder)
 
     @contextmanager
     def reading(self) -> Iterator[int | None]:
@@ -220,9 +223,10 @@ class MboxLock:
     def _marked(self) -> str:
         # The lock, complete before it is in its place.
         base, file = self._spool.new_file(0)
-        file.write(self._mark + self._path + b"\n")
+        mark = self._mark + self._path + b"\n"
+        file.write(mark)
         file.close()
-        sync_file(self._disk, self._spool.folder, base)
+        self._spool.prove(base, ContentDigest(hashlib.sha256(mark).digest()))
         return base
 
     def _dot_locked(self, base: str) -> bool:

@@ -289,12 +289,12 @@ class Mbox:
         for spool in dict.fromkeys(map(self._spool_of, copies)):
             spool.raise_to([copy.base for copy in copies])
             spool.sync()
-        published = self._locked.publish(batch)
         self._anchor()
-        return published
+        return self._locked.publish(batch)
 
     def _anchor(self) -> None:
-        # Also the mbox's own name, each time: a reader may just have renamed it here.
+        # The mbox's name, each time: a reader may just have renamed it here. And that of
+        # the dot lock: what a power cut leaves of an append is not for readers.
         sync_names(self._disk, self._here)
         if not self._anchored and self._above is not None:
             sync_above(self._disk, self._above, self._here)

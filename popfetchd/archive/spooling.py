@@ -38,9 +38,10 @@ from popfetchd.archive.durable import (
     prove,
     step,
     sync_folder,
+    write_all,
 )
 from popfetchd.archive.folders import reach, sync_above
-from popfetchd.errors import ArchiveError
+from popfetchd.errors import ArchiveError, NotProved
 from popfetchd.values import ContentDigest, LedgerId
 
 
@@ -210,9 +211,13 @@ class SpoolFolder:
                 return
             lower = SLOTS[slots.index(min(slots))]
             with step("write", self.folder, self._side):
-                self._disk.pwrite(fd, b"%018d %018d\n" % (number, number), lower)
+                octets = b"%018d %018d\n" % (number, number)
+                write_all(self._disk, fd, octets, lower)
             with step("fsync", self.folder, self._side):
                 self._disk.fsync(fd)
+            if max(self._slots(fd)) != number:
+                path = self.folder / self._side
+                raise NotProved("read back", path, "other octets than written")
 
     @contextmanager
     def _side_file(self) -> Iterator[int]:
