@@ -76,6 +76,10 @@ class TlsPolicy:
     mode: TlsMode = TlsMode.IMPLICIT
     ca_file: Path | None = None
     """A private authority to trust instead of the system's; None: the system's."""
+    client_cert: Path | None = None
+    """What we show of ourselves, with the authorities between, PEM; None: nothing."""
+    client_key: Path | None = None
+    """Its key, not encrypted, PEM; None: it stands in `client_cert` too."""
 
 
 @dataclass(frozen=True, slots=True)

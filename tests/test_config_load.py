@@ -179,12 +179,14 @@ def test_paths_start_from_the_file(write, folder):
     """
     A relative path starts from the folder of the file it is written in.
     """
-    account = "{name: alice, user: alice, ca_file: ca.pem}"
+    account = "{name: alice, user: alice, ca_file: ca.pem, client_cert: c.pem, client_key: c.key}"
     write("c.yaml", f"ledger: l.db\n{DEFAULTS}accounts: [{account}]\n")
     found = load().configuration
     assert folder / "l.db" == found.ledger
     (alice,) = plain.accounts(found)
     assert folder / "ca.pem" == alice.server.tls.ca_file
+    assert folder / "c.pem" == alice.server.tls.client_cert
+    assert folder / "c.key" == alice.server.tls.client_key
     assert folder / "secrets/alice" == alice.login.secret.path
 
 

@@ -15,7 +15,7 @@ import time
 import warnings
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def test_a_ca_file_replaces_the_systems(ca_file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(None, "No such file or directory"), ("", "no certificate or crl found")],
+    [(None, "No such file or directory"), ("", "no certificate stands in it")],
 )
 def test_a_ca_file_that_is_no_good(
     content: str | None, problem: str, tmp_path: Path
@@ -545,6 +545,136 @@ def test_garbage_inside_tls(authority: trustme.CA, ca_file: Path) -> None:
         with pytest.raises(TlsFailed):
             channel.recv("RETR")
         channel.close()
+
+
+# -- what we show of ourselves --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client_cert(
+    authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A certificate of ours, with its key in the same file."""
+    path = tmp_path_factory.mktemp("client") / "client.pem"
+    ours = authority.issue_cert(common_name="alice")
+    ours.private_key_and_cert_chain_pem.write_to_path(path)
+    return path
+
+
+def asking(authority: trustme.CA, maximum: ssl.TLSVersion) -> Handler:
+    """
+    Do a handshake that asks for a certificate, and tell whose it was.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode, context.maximum_version = ssl.CERT_REQUIRED, maximum
+
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            names = dict(pair for (pair,) in secure.getpeercert()["subject"])
+            secure.sendall(names["commonName"].encode())
+            quiet(secure)
+
+    return handle
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_certificate_is_shown(
+    authority: trustme.CA,
+    ca_file: Path,
+    client_cert: Path,
+    tmp_path: Path,
+    *,
+    version: ssl.TLSVersion,
+    apart: bool,
+) -> None:
+    """A server that asks for a certificate is shown ours, its key apart or not."""
+    key = None
+    if apart:
+        key, client_cert = parted(client_cert, tmp_path)
+    policy = TlsPolicy(ca_file=ca_file, client_cert=client_cert, client_key=key)
+    with served(asking(authority, version)) as port:
+        channel = opened(Server("localhost", port, policy, LONG))
+        assert b"alice" == channel.recv("greeting")
+        channel.close()
+
+
+def parted(path: Path, folder: Path) -> tuple[Path, Path]:
+    """
+    Return files with the key and with the certificate that are together in *path*.
+    """
+    key, certificate, end = path.read_text().partition("-----BEGIN CERTIFICATE-----")
+    (folder / "key.pem").write_text(key)
+    (folder / "cert.pem").write_text(certificate + end)
+    return folder / "key.pem", folder / "cert.pem"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_wants_a_client_certificate(
+    authority: trustme.CA, ca_file: Path, version: ssl.TLSVersion
+) -> None:
+    """Where we have none to show, the error is of TLS: in TLS 1.3 at the first read."""
+
+    def greeted(server: Server) -> None:
+        with closing(opened(server)) as channel:
+            channel.recv("greeting")
+
+    with served(asking(authority, version)) as port, pytest.raises(TlsFailed):
+        greeted(secure(port, ca_file))
+
+
+ENCRYPTED = """\
+-----BEGIN EC PRIVATE KEY-----
+Proc-Type: 4,ENCRYPTED
+DEK-Info: AES-256-CBC,8D87A0F2B1AFE0CE1E1B0D0B4C0D3F2A
+
+TmV2ZXIgZGVjcnlwdGVkOiB0aGUgcGFzc3dvcmQgaXMgbm90IGFza2VkIGZvci4u
+-----END EC PRIVATE KEY-----
+"""
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "sentence"),
+    [
+        (None, None, "cert.pem: cannot be used as client_cert: No such file or"),
+        ("", None, "cert.pem: cannot be used as client_cert: no certificate stands"),
+        (
+            "good",
+            None,
+            "cert.pem: cannot be used as client_key: no key that can be read",
+        ),
+        ("good", "", "key.pem: cannot be used as client_key: no key that can be read"),
+        ("good", "gone", "key.pem: cannot be used as client_key: No such file or"),
+        ("good", "other", "key.pem: cannot be used as client_key: it is the key of an"),
+        ("good", ENCRYPTED, "key.pem: cannot be used as client_key: it is encrypted"),
+    ],
+)
+def test_a_client_certificate_that_is_no_good(
+    client_cert: Path,
+    authority: trustme.CA,
+    tmp_path: Path,
+    *,
+    cert: str | None,
+    key: str | None,
+    sentence: str,
+) -> None:
+    """What is wrong with a certificate or its key is told by the file and by the key."""
+    _, good = parted(client_cert, tmp_path)
+    if cert != "good":
+        good.unlink() if cert is None else good.write_text(cert)
+    path = tmp_path / "key.pem"
+    if key == "gone":
+        path.unlink()
+    elif key == "other":
+        authority.issue_cert("other").private_key_pem.write_to_path(path)
+    elif key is not None:
+        path.write_text(key)
+    policy = TlsPolicy(client_cert=good, client_key=None if key is None else path)
+    with pytest.raises(ConfigurationError) as caught:
+        TlsContexts().get(policy)
+    assert f"{tmp_path}/{sentence}" in str(caught.value)
 
 
 def test_a_context_that_cannot_be_made_closes(tmp_path: Path) -> None:

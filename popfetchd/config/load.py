@@ -43,7 +43,7 @@ from popfetchd.config.rules import Fault
 from popfetchd.errors import ConfigurationError, Mistake
 
 
-RELATIVE = ("ledger", "ca_file", "password_file")
+RELATIVE = ("ledger", "ca_file", "client_cert", "client_key", "password_file")
 """Keys whose paths may start from the folder of their file."""
 
 NO_MAPPING = "must be a mapping: lines of `key: value`"

@@ -33,8 +33,6 @@ NOT_YET = {
     "password_keyring": "keyrings come with a later release; use password_command",
     "fingerprint_sha256": "pinning comes with a later release; use ca_file",
     "server_name": "comes with a later release; `host` is the name that is verified",
-    "client_cert": "client certificates come with a later release",
-    "client_key": "client certificates come with a later release",
 }
 """Keys of an account that the design has and this release has not."""
 
@@ -74,6 +72,10 @@ class Settings(Strict):
     """implicit: from the first octet; stls: after STLS; none: never, in clear."""
     ca_file: kinds.AbsolutePath | None = None
     """A private authority (PEM) to trust instead of the system's."""
+    client_cert: kinds.AbsolutePath | None = None
+    """A certificate (PEM) to show to a server that asks for one."""
+    client_key: kinds.AbsolutePath | None = None
+    """Its key (PEM, not encrypted), unless it stands in `client_cert`."""
     auth: kinds.Auth = Mechanism.AUTO
     """How to log in; auto takes the strongest that the server offers."""
     password: kinds.Password | None = None

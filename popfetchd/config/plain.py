@@ -71,7 +71,9 @@ def _account(account: Account) -> values.Account:
 
 
 def _server(account: Account) -> values.Server:
-    policy = values.TlsPolicy(account.tls, account.ca_file)
+    policy = values.TlsPolicy(
+        account.tls, account.ca_file, account.client_cert, account.client_key
+    )
     return values.Server(account.host, port(account), policy, account.timeout)
 
 

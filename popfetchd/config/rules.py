@@ -4,8 +4,8 @@ What the keys of one account, or of `defaults`, must be to one another.
 Rules of this file:
 
 - An account's schedule, secret, TLS or archive replaces the default's as a whole: who
-  writes `password_env` has no `password_file` from above, who writes `tls` or `ca_file`
-  neither of the two, nor the port. `jitter` and `timezone` say how a schedule is read
+  writes `password_env` has no `password_file` from above, who writes `tls`, `ca_file`
+  or another key of TLS none of those, nor the port. `jitter` and `timezone` say how a schedule is read
   and are taken over one by one.
 - What cannot work is refused; what works and is seldom meant raises a doubt.
 - A fault has a path to its key and a sentence that says what is allowed.
@@ -36,7 +36,7 @@ SECRETS = frozenset(
     }
 )
 SCHEDULES = frozenset({"every", "cron"})
-TLS = frozenset({"tls", "ca_file"})
+TLS = frozenset({"tls", "ca_file", "client_cert", "client_key"})
 
 WHOLE = {key: group for group in (SECRETS, SCHEDULES, TLS) for key in group} | {
     "port": TLS
@@ -102,8 +102,11 @@ def impossible(own: Mapping, settings: Settings) -> Iterator[Fault]:
     """
     Yield which values of *settings*, the effective ones, *own* makes impossible.
     """
-    if "ca_file" in own and settings.tls is TlsMode.NONE:
-        yield Fault(("ca_file",), "has no use with `tls: none`")
+    for key in own:
+        if key in TLS - {"tls"} and settings.tls is TlsMode.NONE:
+            yield Fault((key,), "has no use with `tls: none`")
+    if "client_key" in own and settings.client_cert is None:
+        yield Fault(("client_key",), "goes with `client_cert`, which is not written")
     limits = [key for key in own if key in {"timeout", "deadline"}]
     if limits and settings.deadline < settings.timeout:
         yield Fault(

@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import os
 import queue
+import re
 import selectors
 import socket
 import ssl
@@ -31,6 +32,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_NODELAY
 from typing import Any
 
@@ -85,7 +87,7 @@ class TlsContexts:
     """
     One TLS context for each policy, made when first asked for. Safe among threads.
 
-    A `ca_file` is read once; a new TlsContexts sees what became of it.
+    A file is read once; a new TlsContexts sees what became of it.
     """
 
     def __init__(self) -> None:
@@ -96,8 +98,7 @@ class TlsContexts:
         """
         Return the context of *policy*.
 
-        Raises ConfigurationError when its `ca_file` cannot be read or holds no
-        certificate.
+        Raises ConfigurationError when a file of it cannot be read or is no good.
         """
         with self._lock:
             if policy not in self._contexts:
@@ -106,16 +107,40 @@ class TlsContexts:
 
 
 def _context(policy: TlsPolicy) -> ssl.SSLContext:
-    try:
+    with _used_as("ca_file", policy.ca_file):
         context = ssl.create_default_context(cafile=policy.ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        problem = f"cannot be used as ca_file: {_problem(error)}"
-        raise ConfigurationError(
-            [Mistake(str(policy.ca_file), 0, 0, problem)]
-        ) from error
+    if policy.client_cert is not None:
+        _show(context, policy.client_cert, policy.client_key)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     return context
+
+
+def _show(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+    """
+    Let *context* show a certificate to the server that asks for one.
+    """
+    with _used_as("client_cert", cert):  # alone first: then what fails is the key
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cert)
+    with _used_as("client_key", key or cert):
+        context.load_cert_chain(cert, key, password=_no_password)
+
+
+def _no_password() -> str:
+    # Otherwise OpenSSL would ask for it on the terminal.
+    raise ValueError("it is encrypted; write it without a password, mode 0600")
+
+
+@contextmanager
+def _used_as(key: str, path: Path | None) -> Iterator[None]:
+    """
+    Name *path* and the configuration's *key* in what fails in this block.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        problem = f"cannot be used as {key}: {_problem(error)}"
+        raise ConfigurationError([Mistake(str(path), 0, 0, problem)]) from error
 
 
 # -- connecting -----------------------------------------------------------------------
@@ -125,7 +150,7 @@ def connect(server: Server, contexts: TlsContexts, deadline: Deadline) -> Transp
     """
     Return a channel to *server*: with TLS already if its mode is IMPLICIT.
 
-    Raises NetworkError or TlsError; ConfigurationError when the `ca_file` is no good.
+    Raises NetworkError or TlsError; ConfigurationError when a file of the policy is no good.
     """
     limit = Limit(server.timeout, deadline)
     addresses = _resolve(server, limit)
@@ -403,6 +428,16 @@ CERTIFICATE_PROBLEMS = {
 }
 """OpenSSL's X509_V_ERR_… (x509_vfy.h) that an operator meets, in words."""
 
+PLACE = re.compile(r"^\[\S+\] | \(_ssl\.c:\d+\)$")
+"""Where in OpenSSL and in Python an error arose: for neither has an operator a use."""
+
+OPENSSL_PROBLEMS = {
+    "pem lib": "no key that can be read stands in it",
+    "key values mismatch": "it is the key of another certificate",
+    "no certificate or crl found": "no certificate stands in it",
+}
+"""OpenSSL's reasons that name nothing an operator knows, in words."""
+
 
 def _certificate_problem(error: ssl.SSLCertVerificationError) -> str:
     return CERTIFICATE_PROBLEMS.get(error.verify_code, error.verify_message)
@@ -412,8 +447,9 @@ def _problem(error: Exception) -> str:
     """
     Say what the system or OpenSSL said, without the place in its source.
     """
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
+    if isinstance(error, ssl.SSLError):
+        words = PLACE.sub("", error.reason or str(error)).lower().replace("_", " ")
+        return OPENSSL_PROBLEMS.get(words, words) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
