@@ -48,6 +48,7 @@ from popfetchd.errors import (
     LedgerError,
     Mistake,
     PopfetchdError,
+    ServerRefusal,
 )
 from popfetchd.ledger import Ledger
 from popfetchd.metrics import Metrics, PerAccount, Skipped, Watched
@@ -86,6 +87,46 @@ LOOK_UP = 0.5
 """Seconds between two looks whether to stop, for who waits for an account."""
 
 
+class Sessions:
+    """
+    Opens sessions: reads secrets, connects, logs in.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.contexts = TlsContexts()
+        self.secret = partial(credentials.read, environ=environ)
+
+    def connect(self, server: Server, deadline: Deadline) -> Session:
+        """
+        Return a session that is ready to log in.
+        """
+        return open_session(server, self.contexts, deadline)
+
+    def log_in(self, session: Session, account: Account) -> None:
+        """
+        Log in as *account* says.
+        """
+        secret = self.secret(account.login.secret)
+        session.login(account.login.user, secret, account.login.mechanism)
+
+    @contextmanager
+    def logged_in(
+        self, account: Account, seconds: float | None = None
+    ) -> Iterator[Session]:
+        """
+        Give a session that has logged in; QUIT ends it if all went well, and a -ERR to
+        that is no failure: who looks has removed nothing.
+
+        It may take *seconds*, the account's deadline by default.
+        """
+        deadline = Deadline(account.deadline if seconds is None else seconds)
+        with self.connect(account.server, deadline) as session:
+            self.log_in(session, account)
+            yield session
+            with suppress(ServerRefusal):
+                session.quit()
+
+
 class Visits:
     """
     Makes visits; remembers and tells what they did.
@@ -103,9 +144,10 @@ class Visits:
         self.metrics = metrics
         self.reporter = reporter
         self.now = now
-        self.contexts = TlsContexts()
-        self._secret = partial(credentials.read, environ=environ)
-        self.means = Means(ledger, self._connect, self._archive, self._secret, now)
+        self.sessions = Sessions(environ)
+        self.means = Means(
+            ledger, self.sessions.connect, self._archive, self.sessions.secret, now
+        )
         self._tools = Tools(ledger, self._archive, now)
 
     def make(
@@ -204,21 +246,6 @@ class Visits:
         # The report of a visit that did not take place.
         now = self.now()
         return PollReport(account.name, now, now, failure)
-
-    @contextmanager
-    def session(self, account: Account) -> Iterator[Session]:
-        """
-        Give a session that has logged in, to look at; QUIT ends it if all went well.
-        """
-        secret = self._secret(account.login.secret)
-        deadline = Deadline(account.deadline)
-        with self._connect(account.server, deadline) as session:
-            session.login(account.login.user, secret, account.login.mechanism)
-            yield session
-            session.quit()
-
-    def _connect(self, server: Server, deadline: Deadline) -> Session:
-        return open_session(server, self.contexts, deadline)
 
     def _archive(self, _account: Account, destination: Destination) -> Archive:
         host = socket.gethostname()
@@ -410,7 +437,9 @@ class Service:
             accounts = self._accounts | accounts
         self._configuration = configuration
         set_up_logs(configuration, self._environ)
-        self._visits.contexts = TlsContexts()  # certificates may have been renewed
+        self._visits.sessions.contexts = (
+            TlsContexts()
+        )  # certificates may have been renewed
         limits = configuration.limits
         self._pool.resize(limits.sessions, limits.sessions_per_host)
         self._schedule(accounts)

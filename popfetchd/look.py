@@ -15,7 +15,7 @@ from __future__ import annotations
 import email.header
 import email.utils
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from email.errors import MessageError
 from email.message import Message
@@ -100,12 +100,13 @@ def _lines(capabilities: Capabilities) -> tuple[str, ...]:
     return tuple(" ".join((tag, *words)) for tag, words in tags)
 
 
-def messages(session: Session, account: Account, ledger: Ledger) -> Iterator[Line]:
+def messages(session: Session, archived: Collection[UniqueId]) -> Iterator[Line]:
     """
     Yield a line for each message of the maildrop, in the order of their numbers.
+
+    *archived* holds the unique-ids that the ledger knows.
     """
-    listing = session.listing()
-    known = {row.unique_id for row in ledger.known(account.name)}
+    listing = session.listing().named
     for number, answer in session.top(listing.numbers, 0):
         header = b"" if isinstance(answer, ServerRefusal) else answer
         date, sender, subject = summary(header)
@@ -117,7 +118,7 @@ def messages(session: Session, account: Account, ledger: Ledger) -> Iterator[Lin
             date,
             sender,
             subject,
-            unique_id is not None and unique_id in known,
+            unique_id is not None and unique_id in archived,
         )
 
 

@@ -12,9 +12,11 @@ import re
 import pytest
 
 from popfetchd.ledger import Ledger
+from popfetchd.maildrop.dialogue import error
 from popfetchd.values import AccountName, AccountState, TlsMode
 from tests.desk import CANARY, desk, letter
 from tests.test_cli_fetch import seen_on_terminal, table
+from tests.world import dialogue
 
 
 HOSTILE = b"=?utf-8?q?=1B[2J=E2=80=AEevil=0D=0Aforged?= \x9b31m"
@@ -213,3 +215,25 @@ def test_status_as_json(here):
     )
     assert ("bob", 1.7e9, 7) == (bob["account"], bob["last_poll"], bob["archived"])
     assert {"account", *AccountState.__slots__} == set(bob)
+
+
+# -- nothing is made ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [("check",), ("list", "alice"), ("status",)])
+def test_looking_makes_no_ledger(here, verb):
+    """
+    Who only looks leaves no ledger behind, nor the folder for one.
+    """
+    here.write(here.account("alice", letter(b"one")))
+    assert 0 == here.type(*verb)[0]
+    assert not (here.directory / "state").exists()
+
+
+def test_quit_refused_is_no_failure_of_looking(here):
+    """
+    Nothing was to be removed: what the server says to QUIT does not matter.
+    """
+    here.write(here.account("alice", letter(b"one")))
+    here.servers["alice"].dialogue = dialogue(QUIT=lambda *_: error("stay"))
+    assert (0, "") == here.type("list", "alice")[::2]

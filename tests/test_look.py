@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from popfetchd.ledger import Glimpse
 from popfetchd.look import (
     LONGEST_TEXT,
     Checked,
@@ -45,6 +46,13 @@ def logged_in(here, mechanism=Mechanism.AUTO):
         session.login(USER, Secret(PASSWORD), mechanism)
         yield session
         session.quit()
+
+
+def archived(here):
+    """
+    Return what `list` finds in the ledger.
+    """
+    return Glimpse(here.ledger.path).archived(here.account.name)
 
 
 def letter(subject, body=b"Hello.\r\n"):
@@ -123,7 +131,7 @@ def test_each_message_is_a_line(here):
     here.deliver(letter(b"=?utf-8?q?n=C3=ABw?="), unique_id="b")
 
     with logged_in(here) as session:
-        shown = list(messages(session, here.account, here.ledger))
+        shown = list(messages(session, archived(here)))
 
     ada, when = "Ada <ada@example.org>", "2023-11-14T22:13:20+00:00"
     assert [
@@ -140,7 +148,7 @@ def test_what_top_refuses_is_a_line_all_the_same(here):
     here.speak(TOP=lambda _self, _text: error("no TOP today"))
 
     with logged_in(here) as session:
-        (line,) = messages(session, here.account, here.ledger)
+        (line,) = messages(session, archived(here))
 
     assert Line(1, "a", len(letter(b"one")), "", "", "", archived=False) == line
 
@@ -154,7 +162,7 @@ def test_without_unique_ids_nothing_is_known_to_be_archived(here):
     here.visit()
 
     with logged_in(here) as session:
-        (line,) = messages(session, here.account, here.ledger)
+        (line,) = messages(session, archived(here))
 
     assert (None, False) == (line.unique_id, line.archived)
 
@@ -167,7 +175,7 @@ def test_without_sizes_a_line_has_none(here):
     here.deliver(letter(b"one"))
 
     with logged_in(here) as session:
-        (line,) = messages(session, here.account, here.ledger)
+        (line,) = messages(session, archived(here))
 
     assert line.octets is None
 
@@ -177,7 +185,7 @@ def test_an_empty_maildrop_has_no_lines(here):
     Nothing there, nothing shown.
     """
     with logged_in(here) as session:
-        assert [] == list(messages(session, here.account, here.ledger))
+        assert [] == list(messages(session, archived(here)))
 
 
 # -- dry run --------------------------------------------------------------------------
@@ -218,7 +226,7 @@ def test_looking_retrieves_removes_and_records_nothing(here):
 
     with logged_in(here) as session:
         check(session)
-        list(messages(session, here.account, here.ledger))
+        list(messages(session, archived(here)))
         preview(session, here.account, here.ledger, here.time)
 
     said = here.server.wire.removeprefix(wire)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from popfetchd.cli import exits
 from popfetchd.cli.exits import OF_REASON, Exit
-from popfetchd.cli.opened import Opened, opened
+from popfetchd.cli.opened import Looked, looked
 from popfetchd.cli.tables import octets, show_json
 from popfetchd.errors import PopfetchdError
 from popfetchd.logs import clean
@@ -28,11 +28,11 @@ def run(arguments: Namespace) -> int:
     Check each account; one that fails does not keep the others from being checked.
     """
     results = []
-    with opened(arguments, arguments.accounts) as found:
-        for account in found.accounts:
-            results.append((account, _check(found, account)))
-            if not arguments.json:
-                _tell(*results[-1])
+    found = looked(arguments, arguments.accounts)
+    for account in found.accounts:
+        results.append((account, _check(found, account)))
+        if not arguments.json:
+            _tell(*results[-1])
     if arguments.json:
         show_json([_as_json(*result) for result in results])
     return exits.of_all(
@@ -41,9 +41,9 @@ def run(arguments: Namespace) -> int:
     )
 
 
-def _check(found: Opened, account: Account) -> Checked | PopfetchdError:
+def _check(found: Looked, account: Account) -> Checked | PopfetchdError:
     try:
-        with found.visits.session(account) as session:
+        with found.sessions.logged_in(account) as session:
             return check(session)
     except PopfetchdError as error:
         return error

@@ -137,7 +137,7 @@ def _preview(found: Opened, as_json: bool) -> int:
     rows, codes = [], [Exit.OK]
     for account in found.accounts:
         try:
-            with found.visits.session(account) as session:
+            with found.visits.sessions.logged_in(account) as session:
                 ledger, now = found.visits.ledger, time.time()
                 seen = preview(session, account, ledger, now)
         except PopfetchdError as error:  # the others are looked at all the same

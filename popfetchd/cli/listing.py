@@ -7,7 +7,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from popfetchd.cli.exits import Exit
-from popfetchd.cli.opened import opened
+from popfetchd.cli.opened import looked
 from popfetchd.cli.tables import show_json, show_table
 from popfetchd.look import Line, messages
 
@@ -19,10 +19,11 @@ def run(arguments: Namespace) -> int:
     """
     Show the messages of one account.
     """
-    with opened(arguments, [arguments.account]) as found:
-        (account,) = found.accounts
-        with found.visits.session(account) as session:
-            lines = list(messages(session, account, found.visits.ledger))
+    found = looked(arguments, [arguments.account])
+    (account,) = found.accounts
+    archived = found.ledger.archived(account.name)
+    with found.sessions.logged_in(account) as session:
+        lines = list(messages(session, archived))
     if arguments.json:
         show_json(lines)
     else:

@@ -1,5 +1,10 @@
 """
 What most verbs begin with: the configuration read, the ledger open, accounts chosen.
+
+Rules of this file:
+
+- A verb that changes nothing takes `looked`: no ledger is made for it, and none opened
+  to be written.
 """
 
 from __future__ import annotations
@@ -18,8 +23,8 @@ from popfetchd.cli.exits import Exit
 from popfetchd.config import find, load
 from popfetchd.config.model import Configuration
 from popfetchd.config.plain import accounts as plain_accounts
-from popfetchd.daemon import Visits, set_up_logs
-from popfetchd.ledger import Ledger
+from popfetchd.daemon import Sessions, Visits, set_up_logs
+from popfetchd.ledger import Glimpse, Ledger
 from popfetchd.metrics import Metrics
 from popfetchd.report import Reporter
 from popfetchd.values import Account
@@ -54,6 +59,29 @@ def loaded(arguments: Namespace) -> load.Loaded:
     for doubt in result.doubts:  # as compilers do, so that editors can tell
         print(replace(doubt, text=f"warning: {doubt.text}"), file=sys.stderr)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """
+    A configuration, ready for looking: nothing was opened, nothing is to be closed.
+    """
+
+    configuration: Configuration
+    accounts: tuple[Account, ...]
+    sessions: Sessions
+    ledger: Glimpse
+
+
+def looked(arguments: Namespace, names: Sequence[str] = ()) -> Looked:
+    """
+    Return what a verb works with that only looks: accounts as `opened` gives them.
+    """
+    configuration = loaded(arguments).configuration
+    accounts = chosen(plain_accounts(configuration), names)
+    set_up_logs(configuration, os.environ)
+    sessions, ledger = Sessions(os.environ), Glimpse(configuration.ledger)
+    return Looked(configuration, accounts, sessions, ledger)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import time
 from argparse import Namespace
 
 from popfetchd.cli.exits import Exit
-from popfetchd.cli.opened import opened
+from popfetchd.cli.opened import looked
 from popfetchd.cli.tables import moment, show_json, show_table
 from popfetchd.report import standing
 from popfetchd.values import Account, AccountState
@@ -32,9 +32,9 @@ def run(arguments: Namespace) -> int:
     """
     Show every account. The exit code tells whether it could be shown, not how it is.
     """
-    with opened(arguments) as found:
-        states = found.visits.ledger.states()
-        shown = [(a, states.get(a.name, AccountState())) for a in found.accounts]
+    found = looked(arguments)
+    states = found.ledger.states()
+    shown = [(a, states.get(a.name, AccountState())) for a in found.accounts]
     if arguments.json:
         show_json([_as_json(account, state) for account, state in shown])
     else:

@@ -184,6 +184,22 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """
+    Open a connection that changes nothing, not even beside the file at *path*.
+
+    Without a write-ahead log nobody has it open, and the file is whole in itself; with
+    one SQLite has to share its index (-shm). Raises sqlite3.Error.
+    """
+    alone = not path.with_name(path.name + "-wal").exists()
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' * alone}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+    )
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     """
     Open the ledger in the file at *path*, which may be empty; bring it up to date.
@@ -208,7 +224,7 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
-    version = _version(connection, path)
+    version = schema_version(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise LedgerError(path, "cannot keep a write-ahead log: use a local disk")
@@ -223,7 +239,12 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
-def _version(connection: sqlite3.Connection, path: Path) -> int:
+def schema_version(connection: sqlite3.Connection, path: Path) -> int:
+    """
+    Return how many of `migrations` the ledger at *path* has had.
+
+    LedgerError where it is another program's, LedgerNewer where it has had more.
+    """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

@@ -377,12 +377,7 @@ class Ledger:
         """
         Return what is remembered of every account.
         """
-        texts = self._read(table.states)
-        seen = self._read(copies.verifications)
-        return {
-            AccountName(name): _state(texts.get(name), seen.get(name))
-            for name in texts.keys() | seen.keys()
-        }
+        return self._read(all_states)
 
     def save_state(self, account: AccountName, state: AccountState) -> None:
         """
@@ -492,6 +487,17 @@ class Ledger:
         """
         now = self._now()
         return self._writer.do(lambda db: work(Restoring(db, now)))
+
+
+def all_states(db: sqlite3.Connection) -> dict[AccountName, AccountState]:
+    """
+    Return what is remembered of every account.
+    """
+    texts, seen = table.states(db), copies.verifications(db)
+    return {
+        AccountName(name): _state(texts.get(name), seen.get(name))
+        for name in texts.keys() | seen.keys()
+    }
 
 
 def _take_off(left: Counter[str], keys: Iterable[str]) -> None:

@@ -1,0 +1,94 @@
+"""
+A look into a ledger that leaves no trace: for verbs that only show.
+
+Rules of this file:
+
+- Nothing is made: no ledger, no folder, no lock. Where there is no ledger there is
+  nothing to see, which is no error.
+- As root, another user's ledger is read as that user: what SQLite has to make beside it
+  (the index of its log) is his, and he cannot make root write elsewhere.
+- Each look opens the file anew; nobody looks often.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from popfetchd.errors import LedgerError
+from popfetchd.ledger import rows as table
+from popfetchd.ledger.database import (
+    connect_to_read,
+    migrations,
+    refused,
+    schema_version,
+    told,
+)
+from popfetchd.ledger.ledger import all_states
+from popfetchd.values import AccountName, AccountState, Known, UniqueId
+
+
+T = TypeVar("T")
+
+
+class Glimpse:
+    """
+    What the ledger in the file at *path* shows.
+
+    Its methods raise LedgerError: it cannot be read, or is of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def states(self) -> dict[AccountName, AccountState]:
+        """
+        Return what is remembered of every account.
+        """
+        return self._ask(all_states, {})
+
+    def archived(self, account: AccountName) -> frozenset[UniqueId]:
+        """
+        Return the unique-ids of the account's archived messages: hints, no proofs.
+        """
+        nothing: list[Known] = []
+        known = self._ask(lambda db: table.known(db, account), nothing)
+        return frozenset(row.unique_id for row in known if row.unique_id is not None)
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        try:
+            owner = self._path.stat().st_uid
+        except FileNotFoundError:
+            return nothing
+        except OSError as error:
+            raise refused(self._path, error) from error
+        try:
+            with _acting_for(owner), closing(connect_to_read(self._path)) as db:
+                return question(db) if self._is_ours(db) else nothing
+        except sqlite3.Error as error:
+            raise told(self._path, error) from error
+
+    def _is_ours(self, db: sqlite3.Connection) -> bool:
+        version, newest = schema_version(db, self._path), len(migrations())
+        if 0 < version < newest:
+            problem = "is an older popfetchd's; the next visit brings it up to date"
+            raise LedgerError(self._path, problem)
+        return version == newest  # 0: it was made a moment ago
+
+
+@contextmanager
+def _acting_for(owner: int) -> Iterator[None]:
+    before = os.geteuid()
+    if before != 0 or owner == 0:
+        yield
+        return
+    os.seteuid(owner)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
