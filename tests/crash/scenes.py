@@ -146,17 +146,26 @@ def in_mbox(site: Installation) -> list[bytes]:
     Return what stands in an mbox (mboxrd), locked or not.
     """
     whole = mbox(site).read_bytes() if mbox(site).exists() else b""
-    if not whole:
-        return []
-    starts = [
-        match.end() for match in re.finditer(rb"(?:\A|(?<=\n\n))From .*\n", whole)
-    ]
-    ends = [match.start() for match in re.finditer(rb"(?<=\n\n)From .*\n", whole)]
-    parts = [whole[a:b] for a, b in zip(starts, [*ends, len(whole)], strict=True)]
+    first = [0] if whole.startswith(b"From ") else []
+    begun = [*first, *(at + 2 for at in _everywhere(b"\n\nFrom ", whole))]
+    starts = [at for at in begun if whole.find(b"\n", at) > 0]
+    ends = [*starts[1:], len(whole)]
+    entries = [whole[a:b] for a, b in zip(starts, ends, strict=False)]
+    before = whole[: starts[0]] if starts else whole
     # The blank line before the next From_ line is the format's, not the message's.
-    return [
-        re.sub(rb"(?m)^>(>*From )", rb"\1", part.removesuffix(b"\n")) for part in parts
-    ]
+    bodies = (entry.partition(b"\n")[2].removesuffix(b"\n") for entry in entries)
+    return [*filter(None, [before]), *map(_unquoted, bodies)]
+
+
+def _everywhere(words: bytes, whole: bytes) -> Iterator[int]:
+    at = whole.find(words)
+    while at >= 0:
+        yield at
+        at = whole.find(words, at + 1)
+
+
+def _unquoted(part: bytes) -> bytes:
+    return re.sub(rb"(?m)^>(>*From )", rb"\1", part) if b">From " in part else part
 
 
 def mbox(site: Installation) -> Path:

@@ -20,6 +20,7 @@ Rules of this file:
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import random
@@ -30,6 +31,7 @@ import time
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -225,6 +227,7 @@ def begin(dovecot: Dovecot, directory: Path) -> None:
     """
     Make this process a worker.
     """
+    gc.freeze()  # so that a visit forked from here does not copy what it only counts
     name = f"w{os.getpid()}"
     _worker.append(Worker(dovecot, directory / name, name))
 
@@ -360,7 +363,8 @@ def work(arguments: argparse.Namespace) -> Table:
         pool = multiprocessing.get_context("fork").Pool(
             arguments.workers, begin, (dovecot, Path(directory))
         )
-        with pool:
+        # Told to stop (Ctrl-C), it tells what it has seen.
+        with pool, suppress(KeyboardInterrupt):
             wanted = arguments.scene.replace("-", " ")
             scenes = [scene for scene in SCENES if wanted in str(scene)]
             found = [p for each in pool.imap(points, scenes) for p in each]
