@@ -63,7 +63,13 @@ from popfetchd.ledger import Ledger
 from popfetchd.pop3.session import Session
 from popfetchd.pop3.transport import Deadline
 from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
-from popfetchd.selection import Removable, Selection, is_quarantined, select
+from popfetchd.selection import (
+    Removable,
+    Selection,
+    in_one_session,
+    is_quarantined,
+    select,
+)
 from popfetchd.values import (
     NEVER,
     Account,
@@ -255,6 +261,8 @@ class Visit:
         self.tally = Tally()
         self.gave_up: set[UniqueId | None] = set()
         """Messages that failed in this visit; not tried again in it."""
+        self.asked: set[UniqueId] = set()
+        """Messages whose headers this visit has looked at; it does so once for each."""
         self.failures: Mapping[UniqueId, Failure] = {}
         """What failed in this visit or before, as of the last listing."""
         self.fresh: set[RowId] = set()
@@ -369,13 +377,15 @@ class Visit:
                 plan.accounted - {due.row for due in unconfirmed},
                 plan.duplicated,
             )
-            strange = self._recognise(session, plan)
+            strangers = self._recognise(session, plan)
+            strange, later = in_one_session(strangers)
             wanted = [*strange, *(due.listed for due in unconfirmed)]
             kept = self._retrieve(session, archive, self._worth_trying(wanted))
             proven = self._still_archived([*proven, *self._due(kept)])
             left = self._leave(session, kept, proven)
-        self._look_back(plan, strange, kept)
-        return self._another_helps(plan, kept, proven, left=left)
+        self._look_back(strange, later, kept)
+        nearer = bool(kept) or len(strangers) < len(plan.wanted)
+        return self._another_helps(later, proven, nearer=nearer, left=left)
 
     @contextmanager
     def _connected(self) -> Iterator[Session]:
@@ -417,7 +427,7 @@ class Visit:
     ) -> tuple[list[Proven], list[Removable]]:
         # What TOP cannot confirm is retrieved, and matched by its content.
         due = {removable.listed.number: removable for removable in plan.removable}
-        if self.tally.removals_paused:
+        if due and self.tally.removals_paused:
             self.tally.unproven[Unproven.PAUSED] += len(due)
             return [], []
         proven: list[Proven] = []
@@ -467,25 +477,31 @@ class Visit:
     def _recognise(self, session: Session, plan: Selection) -> list[Listed]:
         # After a reset thousands of messages have new names. What TOP shows to be in
         # the archive need not be retrieved; what it cannot tell, its content will.
-        strangers = [m for m in plan.wanted if m.octets in plan.astray]
+        astray = (m for m in plan.wanted if m.octets in plan.astray)
+        done = self.asked | self.failures.keys()
+        strangers = [m for m in astray if m.unique_id not in done]
         with self._stage(Stage.LIST):
-            headers = [*self._named(session, strangers[:1])]
-            if headers:  # the server knows TOP
-                headers += self._named(session, strangers[1:])
+            answers = [*self._named(session, strangers[:1])]
+            if answers:  # the server knows TOP
+                answers += self._named(session, strangers[1:])
+        self.asked.update(m.unique_id for m, _ in answers if m.unique_id)
         # What is due to be removed has to be retrieved anyhow, to prove it.
         wait = self.account.delete_after
         moment = -NEVER if wait is None else self.means.now() - wait
         later_than = (self.account.delete_since, moment)
+        headers = [(m, digest) for m, digest in answers if digest is not None]
         known = self.means.ledger.recognise(self.account.name, headers, later_than)
         self.tally.matched += len(known)
         return [m for m in plan.wanted if m.number not in known]
 
     def _named(
         self, session: Session, strangers: Sequence[Listed]
-    ) -> Iterator[tuple[Listed, HeaderDigest]]:
+    ) -> Iterator[tuple[Listed, HeaderDigest | None]]:
+        # One for each answer; None: the header does not name the message.
         for listed, answer in self._headers(session, strangers):
-            if not isinstance(answer, ServerRefusal) and likeness(answer) is not None:
-                yield listed, header_digest(answer)
+            if not isinstance(answer, ServerRefusal):
+                named = likeness(answer) is not None
+                yield listed, header_digest(answer) if named else None
 
     def _headers(
         self, session: Session, messages: Iterable[Listed]
@@ -710,20 +726,22 @@ class Visit:
         return still
 
     def _look_back(
-        self, plan: Selection, strange: Sequence[Listed], kept: Sequence[Kept]
+        self, strange: Sequence[Listed], later: Sequence[Listed], kept: Sequence[Kept]
     ) -> None:
         done = {message.listed.number for message in kept}
         left = sum(message.number not in done for message in strange)
-        self.tally.waiting = left + sum(plan.skipped.values())
+        if later:
+            self.tally.skipped[Skip.CAPPED] = len(later)
+        self.tally.waiting = left + self.tally.skipped.total()
         if self.tally.waiting == 0:
             self.tally.removals_paused = False
 
     def _another_helps(
         self,
-        plan: Selection,
-        kept: Sequence[Kept],
+        later: Sequence[Listed],
         proven: Sequence[Proven],
         *,
+        nearer: bool,
         left: bool,
     ) -> bool:
         if self.stop.is_set() or self.full or self.tally.login_delay:
@@ -731,9 +749,9 @@ class Visit:
         if self.deadline.remaining() < self.account.deadline / 2:
             return False
         blocked = bool(proven) and not left and None not in self.gave_up
-        before, self.left_out = self.left_out, plan.skipped.get(Skip.CAPPED, 0)
-        nearer = 0 < self.left_out < before  # or it would be the same round without end
-        return blocked or (nearer and bool(kept))
+        before, self.left_out = self.left_out, len(later)
+        fewer = 0 < self.left_out < before  # or it would be the same round without end
+        return blocked or (fewer and nearer)
 
     # -- the means --------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ Rules of this file:
   never enough to remove one. What the hint cannot decide is retrieved, and matched by
   content when it is recorded.
 - A hint counts only while nothing speaks against it: the unique-id stands once in the
-  listing, one row bears it, that row was in the last listing, the octets are as then.
+  listing, one row bears it, that row was in the last listing, the octets are as then, and
+  no unique-id of this listing shows that the server gives them to other messages.
 - Each message that is left out is counted under a reason.
 """
 
@@ -48,6 +49,10 @@ RESET_LEAST = 10
 """Fewer vanished messages than this may be somebody tidying up."""
 
 
+Group = tuple[list[Listed], list[Known]]
+"""Messages that share a unique-id, and the rows that bear it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Removable:
     """
@@ -64,25 +69,20 @@ class Selection:
     What one session is to do.
 
     *wanted* is to be retrieved: messages that are new, or that nothing but their
-    content can tell. *accounted* are the rows that the listing shows to be still there;
-    every other row counts as vanished until a retrieved message proves to be it.
+    content can tell; `in_one_session` tells how many at once. *accounted* are the rows
+    that the listing shows to be still there; every other row counts as vanished until a
+    retrieved message proves to be it.
     """
 
     wanted: tuple[Listed, ...]
     removable: tuple[Removable, ...]
     accounted: frozenset[RowId]
     astray: frozenset[Octets | None]
-    """The octets of the rows that are not accounted for: what they may be among."""
+    """The octets of rows that are not accounted for, nor due: wanted messages of these
+    may be known by their headers."""
     duplicated: frozenset[UniqueId]
     skipped: Mapping[Skip, int]
     reset: bool
-
-    @property
-    def capped(self) -> bool:
-        """
-        Whether more is wanted than one session takes.
-        """
-        return Skip.CAPPED in self.skipped
 
 
 def select(
@@ -100,16 +100,12 @@ def select(
     *paused*: nothing is removed for now. So nothing is retrieved to be removed either,
     or a round could be full of it, and what the pause waits for would never come.
     """
-    rows = _by_unique_id(known)
-    strangers: list[Listed] = []
+    hinted, strangers = _told_apart(listing, _by_unique_id(known))
     doubted: list[Listed] = []
     removable: list[Removable] = []
     accounted: set[RowId] = set()
-    for copies in _sharing_a_unique_id(listing):
-        bearers = rows.get(copies[0].unique_id, [])
-        if not _hinted(copies, bearers):
-            strangers += copies
-        elif not _due(bearers, account, now) or bearers[0].altered:
+    for copies, bearers in hinted:
+        if not _due(bearers, account, now) or bearers[0].altered:
             accounted.update(row.row for row in bearers)
         elif len(copies) == 1 and not bearers[0].doubtful:
             accounted.add(bearers[0].row)
@@ -120,12 +116,16 @@ def select(
             doubted += copies
     # What waits to be archived goes before what waits to be removed.
     unsettled = [*_in_turn(strangers, failures), *_in_turn(doubted, failures)]
-    wanted, skipped = _within_bounds(unsettled, failures, account, now)
+    wanted, skipped = _worth_it(unsettled, failures, account, now)
     return Selection(
         wanted=wanted,
         removable=tuple(removable),
         accounted=frozenset(accounted),
-        astray=frozenset(row.octets for row in known if row.row not in accounted),
+        astray=frozenset(
+            row.octets
+            for row in known
+            if row.row not in accounted and not _due([row], account, now)
+        ),
         duplicated=frozenset(uid for uid, n in listing.times.items() if n > 1),
         skipped=skipped,
         reset=_is_reset(listing, known, wanted),
@@ -149,8 +149,42 @@ def _sharing_a_unique_id(listing: Listing) -> Iterable[list[Listed]]:
     return groups.values()
 
 
+def _told_apart(
+    listing: Listing, rows: Mapping[UniqueId | None, list[Known]]
+) -> tuple[list[Group], list[Listed]]:
+    # Messages that their unique-ids hint at, and strangers.
+    hinted: list[Group] = []
+    strangers: list[Listed] = []
+    reused = False
+    for copies in _sharing_a_unique_id(listing):
+        bearers = rows.get(copies[0].unique_id, [])
+        if _hinted(copies, bearers):
+            hinted.append((copies, bearers))
+        else:
+            strangers += copies
+            reused |= bool(bearers)
+    return _without_suspects(hinted, strangers) if reused else (hinted, strangers)
+
+
+def _without_suspects(
+    hinted: list[Group], strangers: list[Listed]
+) -> tuple[list[Group], list[Listed]]:
+    # A known unique-id was given to another message: so maybe the server has shifted
+    # them all, and of two messages with the same octets one bears the other's.
+    suspect = {listed.octets for listed in strangers}
+    certain: list[Group] = []
+    for copies, bearers in hinted:
+        if suspect.isdisjoint(listed.octets for listed in copies):
+            certain.append((copies, bearers))
+        else:
+            strangers += copies
+    return certain, strangers
+
+
 def _hinted(copies: list[Listed], bearers: list[Known]) -> bool:
     # As many copies as rows, with octets as at the last listing.
+    if len(copies) == len(bearers) == 1:
+        return copies[0].octets == bearers[0].octets
     return Counter(m.octets for m in copies) == Counter(r.octets for r in bearers)
 
 
@@ -171,26 +205,38 @@ def _in_turn(
     return sorted(messages, key=turn)
 
 
-def _within_bounds(
+def _worth_it(
     unsettled: list[Listed],
     failures: Mapping[UniqueId, Failure],
     account: Account,
     now: float,
 ) -> tuple[tuple[Listed, ...], Counter[Skip]]:
-    wanted: list[Listed] = []
+    worth: list[Listed] = []
     skipped: Counter[Skip] = Counter()
-    octets = 0
     for listed in unsettled:
         reason = _reason_to_skip(listed, failures, account, now)
-        full = len(wanted) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
-        if reason is None and full and _can_wait(listed):
-            reason = Skip.CAPPED
-        if reason is not None:
+        if reason is None:
+            worth.append(listed)
+        else:
             skipped[reason] += 1
-            continue
-        wanted.append(listed)
-        octets += listed.octets or 0
-    return tuple(wanted), skipped
+    return tuple(worth), skipped
+
+
+def in_one_session(wanted: Iterable[Listed]) -> tuple[list[Listed], list[Listed]]:
+    """
+    Return how much of *wanted* one session retrieves, and what it leaves for another.
+    """
+    now: list[Listed] = []
+    later: list[Listed] = []
+    octets = 0
+    for listed in wanted:
+        full = len(now) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
+        if full and _can_wait(listed):
+            later.append(listed)
+        else:
+            now.append(listed)
+            octets += listed.octets or 0
+    return now, later
 
 
 def _can_wait(listed: Listed) -> bool:

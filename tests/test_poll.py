@@ -11,6 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from popfetchd import poll as poll_module
 from popfetchd.errors import (
     AccountLocked,
@@ -705,8 +708,62 @@ def test_renamed_messages_are_recognised_by_their_headers(here):
         report.waiting,
     )
     assert 21 == retrieved(here)
+    assert {} == report.unproven  # nothing was due, so nothing was refused
     assert 0 == here.visit().matched
     assert 21 == len(here.archived())
+
+
+def test_a_first_message_without_a_name_does_not_hide_the_others(here):
+    """
+    That its header does not name it says nothing of the server: it alone is retrieved.
+    """
+    here.deliver(*letters(1), *named(12))
+    here.visit()
+    renamed(here)
+
+    report = here.visit()
+
+    assert (0, 13) == (report.archived, report.matched)
+    assert 14 == retrieved(here)
+
+
+def test_a_reset_is_recognised_in_one_session(here, monkeypatch):
+    """
+    However many there are: the cap of a session is for what it retrieves.
+    """
+    here.deliver(*named(20), *letters(5))
+    here.visit()
+    renamed(here)
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 3)
+
+    report = here.visit()
+
+    assert (0, 25, 0, {}) == (
+        report.archived,
+        report.matched,
+        report.waiting,
+        report.skipped,
+    )
+    assert 30 == retrieved(here)
+    assert 25 == here.server.wire.count(b"TOP")
+    assert 3 == here.server.wire.count(b"QUIT")
+
+
+def test_what_one_session_left_is_retrieved_when_it_recognised_the_rest(
+    here, monkeypatch
+):
+    """
+    A session that retrieved nothing has come nearer all the same.
+    """
+    here.deliver(*named(6))
+    here.visit()
+    renamed(here)
+    here.deliver(*letters(3))
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 2)
+
+    report = here.visit()
+
+    assert (3, 6, 0) == (report.archived, report.matched, report.waiting)
 
 
 def test_what_a_header_recognised_is_removed_only_after_its_content(here):
@@ -800,6 +857,47 @@ def test_shifted_unique_ids_archive_each_message_once(here):
 
     assert 0 == report.archived
     assert sent == here.archived()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.integers(1, 3), min_size=2, max_size=8),
+    st.lists(st.integers(0, 7), min_size=1, max_size=3, unique=True),
+    st.booleans(),
+)
+def test_messages_that_go_shift_the_unique_ids_of_the_others(
+    tmp_path_factory, lengths, gone, by_header
+):
+    """
+    Whichever messages go, of whatever octets: where the n-th message has the n-th
+    unique-id, none of the others is archived twice, or removed without its copy.
+    """
+
+    def places(self, _text):
+        lines = (b"%d 7-%d\r\n" % (n, n) for n, _ in enumerate(self._kept(), 1))
+        return ok("") + b"".join(lines) + b".\r\n"
+
+    make = named if by_header else texts
+    sent = [m + b"y" * n + b"\r\n" for m, n in zip(make(8), lengths, strict=False)]
+    with world(tmp_path_factory.mktemp("shifted")) as here:
+        here.speak(UIDL=places)
+        here.deliver(*sent)
+        here.visit()
+        messages = here.maildrop.messages
+        here.maildrop.remove([m for n, m in enumerate(messages) if n in gone])
+
+        reports = [here.visit(), here.visit(delete_after=0.0)]
+
+        assert [0, 0] == [report.archived for report in reports]
+        assert sorted(sent) == here.archived()
+        assert [] == here.waiting()
+
+
+def texts(count):
+    """
+    Return messages whose headers name none of them.
+    """
+    return [b"Subject: x\r\n\r\n%d" % n for n in range(count)]
 
 
 def test_octets_that_differ_at_each_retrieval_are_archived_once(here):

@@ -17,6 +17,7 @@ from popfetchd.selection import (
     RESET_LEAST,
     Removable,
     is_quarantined,
+    in_one_session,
     select,
 )
 from popfetchd.values import (
@@ -109,6 +110,23 @@ def test_other_octets_under_a_known_unique_id_are_retrieved():
     assert frozenset() == plan.accounted
 
 
+def test_one_unique_id_given_anew_casts_doubt_on_those_of_the_same_octets():
+    """
+    A server that shifts them all gives one message the other's, of the same octets;
+    those of octets that no stranger has are left alone.
+    """
+    known = [row(1, "a", 100), row(2, "b", 200), row(3, "c", 200), row(4, "d", 300)]
+    shifted = listing(("a", 200), ("b", 200), ("d", 300))
+
+    plan = select(shifted, known, {}, REMOVING, NOW)
+
+    assert [1, 2] == numbers(plan.wanted)
+    assert {4} == plan.accounted
+
+    new = listing(*((r.unique_id, r.octets) for r in known), ("e", 200))
+    assert [5] == numbers(select(new, known, {}, ACCOUNT, NOW).wanted)
+
+
 def test_what_vanished_and_came_back_is_retrieved():
     """
     A unique-id that was absent from the last listing proves nothing.
@@ -119,6 +137,17 @@ def test_what_vanished_and_came_back_is_retrieved():
 
     assert [1] == numbers(plan.wanted)
     assert () == plan.removable
+
+
+def test_what_is_due_cannot_be_known_by_its_header():
+    """
+    Its content has to be retrieved anyhow, to prove it: no octets of it are astray.
+    """
+    known = [row(1, "a", 100), row(2, "b", 200, archived_at=NOW + 1)]
+
+    plan = select(listing(("c", 100), ("d", 200)), known, {}, REMOVING, NOW)
+
+    assert {200} == plan.astray
 
 
 def test_due_and_hinted_is_removable():
@@ -261,17 +290,17 @@ def test_what_failed_before_comes_last():
 
 def test_a_session_is_capped_by_messages_and_by_octets(monkeypatch):
     """
-    What goes over the cap is left for the next session and counted.
+    What goes over the cap is left for the next session.
     """
     messages = listing(("a", 60), ("b", 60), ("c", 60))
     monkeypatch.setattr(selection, "ROUND_MESSAGES", 2)
 
-    plan = select(messages, [], {}, ACCOUNT, NOW)
+    wanted = select(messages, [], {}, ACCOUNT, NOW).wanted
 
-    assert plan.capped
-    assert [1, 2] == numbers(plan.wanted)
+    assert [1, 2, 3] == numbers(wanted)
+    assert ([1, 2], [3]) == tuple(map(numbers, in_one_session(wanted)))
     monkeypatch.setattr(selection, "ROUND_OCTETS", 60)
-    assert [1] == numbers(select(messages, [], {}, ACCOUNT, NOW).wanted)
+    assert ([1], [2, 3]) == tuple(map(numbers, in_one_session(wanted)))
 
 
 def test_what_is_to_be_archived_goes_before_what_is_to_be_removed(monkeypatch):
@@ -284,7 +313,7 @@ def test_what_is_to_be_archived_goes_before_what_is_to_be_removed(monkeypatch):
 
     plan = select(messages, known, {UniqueId("new"): Failure(1, NOW)}, REMOVING, NOW)
 
-    assert [3, 1] == numbers(plan.wanted)
+    assert [3, 1] == numbers(in_one_session(plan.wanted)[0])
 
 
 def test_what_only_its_content_can_tell_does_not_wait(monkeypatch):
@@ -297,8 +326,7 @@ def test_what_only_its_content_can_tell_does_not_wait(monkeypatch):
         messages = listing((unique_id, 60), (unique_id, 60), (unique_id, 60))
         plan = select(messages, [], {}, ACCOUNT, NOW)
 
-        assert not plan.capped
-        assert [1, 2, 3] == numbers(plan.wanted)
+        assert ([1, 2, 3], []) == tuple(map(numbers, in_one_session(plan.wanted)))
 
 
 def test_many_vanishing_while_new_ones_appear_is_a_reset():

@@ -22,6 +22,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -65,6 +66,9 @@ from popfetchd.values import (
 
 
 T = TypeVar("T")
+
+AT_ONCE = 1_000
+"""Rows matched by their headers in one commit: who else commits waits no longer."""
 
 OPENING = AccountName(".open")
 """The lock under which a ledger is made or migrated; no account's name has a dot first."""
@@ -250,15 +254,12 @@ class Ledger:
         """
         times = Counter(header for _, header in headers)
         alone = [(m, header) for m, header in headers if times[header] == 1]
-        if not alone:
-            return set()
-        return self._writer.do(
-            lambda db: {
-                listed.number
-                for listed, header in alone
-                if table.recognise(db, account, listed, header, later_than)
-            }
-        )
+        matched: set[MessageNumber] = set()
+        for start in range(0, len(alone), AT_ONCE):
+            some = alone[start : start + AT_ONCE]
+            job = partial(_recognise, account, some, later_than)
+            matched |= self._writer.do(job)
+        return matched
 
     def commit(self, published: Sequence[Published]) -> list[Receipt]:
         """
@@ -497,6 +498,19 @@ def all_states(db: sqlite3.Connection) -> dict[AccountName, AccountState]:
     return {
         AccountName(name): _state(texts.get(name), seen.get(name))
         for name in texts.keys() | seen.keys()
+    }
+
+
+def _recognise(
+    account: AccountName,
+    headers: Sequence[tuple[Listed, HeaderDigest]],
+    later_than: tuple[Since, float],
+    db: sqlite3.Connection,
+) -> set[MessageNumber]:
+    return {
+        listed.number
+        for listed, header in headers
+        if table.recognise(db, account, listed, header, later_than)
     }
 
 

@@ -17,6 +17,9 @@ from tests.live.dovecot import Dovecot, missing, running
 REQUIRE = os.environ.get("POPFETCHD_LIVE") == "require"
 """POPFETCHD_LIVE=require: no Dovecot is an error, not a reason to skip."""
 
+MESSAGES = int(os.environ.get("POPFETCHD_ARCHIVE", "300"))
+"""What a whole archive is to a test: POPFETCHD_ARCHIVE=10000 takes that many messages."""
+
 
 @pytest.fixture(scope="session")
 def dovecot(request: pytest.FixtureRequest) -> Iterator[Dovecot]:

@@ -22,12 +22,10 @@ from pathlib import Path
 import pytest
 
 from tests.letters import letters
-from tests.live.conftest import shout
+from tests.live.conftest import MESSAGES, shout
 from tests.live.oracle import fetch_raw
 from tests.wire import PATIENCE, Installation, restored
 
-
-MESSAGES = int(os.environ.get("POPFETCHD_ARCHIVE", "300"))
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 
