@@ -172,6 +172,8 @@ class Ran:
     """
 
     seconds: float
+    busy: float
+    """Seconds of a processor, which tell more where others use it too."""
     peak: int
     said: dict[str, Any]
 
@@ -190,7 +192,8 @@ def run(command: list[str]) -> Ran:
         process.returncode = os.waitstatus_to_exitcode(status)
     took = time.perf_counter() - began
     assert process.returncode == 0, text
-    return Ran(took, usage.ru_maxrss * 1024, json.loads(text)[0])
+    busy = usage.ru_utime + usage.ru_stime
+    return Ran(took, busy, usage.ru_maxrss * 1024, json.loads(text)[0])
 
 
 def configured(folder: Path, port: int, **keys: object) -> Installation:
@@ -207,8 +210,11 @@ def visit(site: Installation, server: Remote) -> tuple[Ran, str]:
     ran = run(site.command("fetch", "--json"))
     stages = {stage: s for stage, s in ran.said["stages"].items() if s >= 0.1}
     slow = ", ".join(f"{stage} {s:.1f}" for stage, s in stages.items())
-    figures = f"{ran.seconds:6.1f} s, {ran.peak / 1e6:4.0f} MB peak, "
-    return ran, f"{figures}{server.sent() / 1e6:6.1f} MB sent ({slow})"
+    return ran, f"{cost(ran)}, {server.sent() / 1e6:6.1f} MB sent ({slow})"
+
+
+def cost(ran: Ran) -> str:
+    return f"{ran.seconds:6.1f} s ({ran.busy:5.1f} busy), {ran.peak / 1e6:4.0f} MB peak"
 
 
 def outcome(ran: Ran) -> tuple[int, int, int, int]:
@@ -242,9 +248,7 @@ def known(folder: Path, messages: int) -> None:
         fill(site, messages)
         made = run(site.command("rebuild", "--json"))
         assert made.said["restored"] == messages
-        print(
-            f"{messages:7} rebuild       {made.seconds:6.1f} s, {made.peak / 1e6:4.0f} MB peak"
-        )
+        print(f"{messages:7} rebuild       {cost(made)}")
         tell(f"{messages:7} first match  ", (0, messages, 0, 0), site, server)
         tell(f"{messages:7} nothing new  ", (0, 0, 0, 0), site, server)
     with serving(messages, "new") as server:

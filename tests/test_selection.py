@@ -16,8 +16,8 @@ from popfetchd.selection import (
     QUARANTINE_VISITS,
     RESET_LEAST,
     Removable,
-    is_quarantined,
     in_one_session,
+    is_quarantined,
     select,
 )
 from popfetchd.values import (
