@@ -418,8 +418,9 @@ class Service:
     def _try_again(self) -> None:
         # Whoever reloads has mended something: back-off ends, the server's floor stays.
         for name, state in self.ledger.states().items():
-            if state.reason:
-                self._scheduler.hold(name, floor(state))
+            if state.reason and name in self._accounts:
+                least = self._accounts[name].habits.login_floor
+                self._scheduler.hold(name, floor(state, login_floor=least))
 
     def _refuse_what_needs_a_restart(self, configuration: Configuration) -> None:
         mistakes = [
@@ -532,7 +533,11 @@ class Service:
 
 
 def _earliest(state: AccountState, account: Account) -> float:
-    return earliest(state, interval(account.schedule, state.last_poll))
+    return earliest(
+        state,
+        interval(account.schedule, state.last_poll),
+        login_floor=account.habits.login_floor,
+    )
 
 
 def serve(listen: str, site: Site) -> WebServer:

@@ -33,7 +33,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 from threading import Event
@@ -60,6 +60,7 @@ from popfetchd.errors import (
     quote,
 )
 from popfetchd.ledger import Ledger
+from popfetchd.pop3.replies import Capabilities
 from popfetchd.pop3.session import Session
 from popfetchd.pop3.transport import Deadline
 from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
@@ -80,6 +81,7 @@ from popfetchd.values import (
     Destination,
     DropListing,
     Failure,
+    Habits,
     HeaderDigest,
     Listed,
     Listing,
@@ -269,6 +271,8 @@ class Visit:
         """The rows that this visit itself has published."""
         self.left_out: float = NEVER
         """How many messages the last session left for another."""
+        self.habits = account.habits
+        """What is known of the server, and what it has announced."""
         self.full: NearlyFull | None = None
         """Why the visit retrieved less than it wanted."""
 
@@ -300,8 +304,9 @@ class Visit:
         # What the last visit left to be honoured: the server's floor between logins.
         state = self.means.ledger.state(self.account.name)
         self.tally.removals_paused = state.removals_paused
-        wait = state.last_login + state.login_delay - self.means.now()
-        if 0 < wait <= state.login_delay:  # a clock that was set back is no reason
+        floor = max(state.login_delay, self.account.habits.login_floor)
+        wait = state.last_login + floor - self.means.now()
+        if 0 < wait <= floor:  # a clock that was set back is no reason
             raise TooSoon(wait)
 
     # -- settle -----------------------------------------------------------------------
@@ -399,6 +404,7 @@ class Visit:
                 self.tally.logged_in = means.now()
                 session.login(account.login.user, secret, account.login.mechanism)
             self.tally.login_delay = session.capabilities.login_delay
+            self.habits = _habits(account.habits, session.capabilities)
             yield session
 
     def _list(self, session: Session) -> Listing:
@@ -744,7 +750,7 @@ class Visit:
         nearer: bool,
         left: bool,
     ) -> bool:
-        if self.stop.is_set() or self.full or self.tally.login_delay:
+        if self.stop.is_set() or self.full or self.habits.login_floor:
             return False
         if self.deadline.remaining() < self.account.deadline / 2:
             return False
@@ -853,6 +859,15 @@ def _noted(
     for listed in messages:
         asked[listed.number] = listed
         yield listed.number
+
+
+def _habits(known: Habits, announced: Capabilities) -> Habits:
+    # EXPIRE 0: the server removes at QUIT what was retrieved (RFC 2449 section 6.7).
+    return replace(
+        known,
+        login_floor=max(known.login_floor, announced.login_delay or 0.0),
+        hides_retrieved=known.hides_retrieved or announced.expire == 0,
+    )
 
 
 def _home(stands: Recorded | Archived) -> Destination:

@@ -113,6 +113,7 @@ def earliest(
     interval: float,
     chance: Random = random.random,
     clock: Callable[[], float] = time.time,
+    login_floor: float = 0.0,
 ) -> float:
     """
     Return the time (seconds since 1970) before which the account is not to be visited.
@@ -120,19 +121,25 @@ def earliest(
     It is the later of the end of its back-off and the server's floor between logins. A
     visit of the future took place before the clock was set back: it counts as of now.
     """
+    held = floor(state, clock, login_floor)
     if not state.reason:
-        return floor(state, clock)
+        return held
     rest = back_off(state.consecutive_failures, Reason(state.reason), interval, chance)
-    return max(floor(state, clock), min(state.last_poll, clock()) + rest)
+    return max(held, min(state.last_poll, clock()) + rest)
 
 
-def floor(state: AccountState, clock: Callable[[], float] = time.time) -> float:
+def floor(
+    state: AccountState,
+    clock: Callable[[], float] = time.time,
+    login_floor: float = 0.0,
+) -> float:
     """
     Return when the server lets the account log in again (RFC 2449 §6.6).
+
+    *login_floor*: the least seconds between two logins, whatever the server announces.
     """
-    if not state.login_delay:
-        return 0.0
-    return min(state.last_login, clock()) + state.login_delay
+    seconds = max(state.login_delay, login_floor)
+    return min(state.last_login, clock()) + seconds if seconds else 0.0
 
 
 # -- plans ----------------------------------------------------------------------------

@@ -238,6 +238,27 @@ class Cron:
 Schedule = Every | Cron
 
 
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """
+    What a server does that no listing shows; of a provider, or as an operator writes.
+    """
+
+    login_floor: float = 0.0
+    """Least seconds between two logins."""
+    hides_retrieved: bool = False
+    """A session's QUIT hides, or removes, whatever the session retrieved."""
+    lists_partly: bool = False
+    """A listing holds a part of the maildrop: what is missing from it may be there."""
+
+    @property
+    def drains(self) -> bool:
+        """
+        Whether retrieving brings forth what the next session lists.
+        """
+        return self.hides_retrieved and self.lists_partly
+
+
 class Since(StrEnum):
     """
     From when the time counts after which a message may leave the server.
@@ -276,6 +297,9 @@ class Account:
     """Seconds that a whole visit may take."""
     verify_every: float | None = None
     """Seconds between two verifications of the archive by the service; None: never."""
+    provider: str | None = None
+    """Whose preset was taken."""
+    habits: Habits = Habits()
 
     def removable_at(self, archived_at: float, arrived_at: float) -> float:
         """

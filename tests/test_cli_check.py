@@ -142,3 +142,14 @@ def test_check_of_one(here):
     here.write(here.account("alice"), here.account("bob"))
     assert here.type("check", "bob")[1].startswith("bob: ok")
     assert b"" == here.servers["alice"].wire
+
+
+def test_what_is_known_of_the_provider_is_shown(here):
+    """
+    Of an account with a preset `check` tells what an operator has to know.
+    """
+    here.write(here.account("alice", provider="gmail"))
+    code, out, _ = here.type("check")
+    assert 0 == code
+    assert "  provider     Gmail, Google Workspace\n" in out
+    assert "  note         POP has to be switched on in Gmail's settings.\n" in out

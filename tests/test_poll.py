@@ -31,7 +31,7 @@ from popfetchd.errors import (
 )
 from popfetchd.maildrop.dialogue import Dialogue, error, ok, top
 from popfetchd.pop3.transport import Deadline
-from popfetchd.values import Octets, Outcome, Since, Skip, UniqueId, Unproven
+from popfetchd.values import Habits, Octets, Outcome, Since, Skip, UniqueId, Unproven
 from tests.world import world
 
 
@@ -476,6 +476,23 @@ def test_a_login_floor_is_honoured(here):
     assert isinstance(report.failure, TooSoon)
     here.time += 900
     assert Outcome.SUCCESS == here.visit().outcome
+
+
+@pytest.mark.parametrize("announced", [b"", b"LOGIN-DELAY 90\r\n"])
+def test_the_longer_of_two_floors_is_honoured(here, announced):
+    """
+    A provider's floor holds where the server announces none, or a shorter one.
+    """
+    habits = Habits(login_floor=900.0)
+    here.speak(CAPA=lambda _self, _t: ok("") + announced + b".\r\n")
+    assert Outcome.SUCCESS == here.visit(habits=habits).outcome
+
+    here.time += 100
+    report = here.visit(habits=habits)
+
+    assert isinstance(report.failure, TooSoon)
+    here.time += 900
+    assert Outcome.SUCCESS == here.visit(habits=habits).outcome
 
 
 def test_stopping_ends_a_visit_with_what_it_has(here):

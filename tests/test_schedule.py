@@ -128,6 +128,8 @@ def test_a_clock_that_was_set_back_holds_nobody():
     )
     assert NOW + 300 == schedule.earliest(state, 60.0, never, lambda: NOW)
     assert NOW + 300 == schedule.floor(state, lambda: NOW)
+    assert NOW + 300 == schedule.floor(state, lambda: NOW, 60.0)
+    assert NOW + 900 == schedule.floor(state, lambda: NOW, 900.0)
 
 
 def test_phases_are_spread_evenly():

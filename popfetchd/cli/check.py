@@ -14,6 +14,7 @@ from popfetchd.cli import exits
 from popfetchd.cli.exits import OF_REASON, Exit
 from popfetchd.cli.opened import Looked, looked
 from popfetchd.cli.tables import octets, show_json
+from popfetchd.config.providers import named
 from popfetchd.errors import PopfetchdError
 from popfetchd.logs import clean
 from popfetchd.look import Checked, check
@@ -72,6 +73,10 @@ def _lines(account: Account, seen: Checked) -> Iterator[tuple[str, str]]:
     yield "login", str(seen.mechanism)
     yield "capabilities", ", ".join(seen.capabilities) or "none announced"
     yield "maildrop", f"{seen.drop.messages} messages, {octets(seen.drop.octets)}"
+    provider = named(account.provider)
+    if provider is not None:
+        yield "provider", provider.title
+        yield from (("note", note) for note in provider.notes)
 
 
 def _as_json(account: Account, seen: Checked | PopfetchdError) -> dict[str, object]:

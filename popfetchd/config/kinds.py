@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
 
-from popfetchd.config import readers, scalars
+from popfetchd.config import providers, readers, scalars
 from popfetchd.values import ArchiveFormat, Mechanism, Since, TlsMode
 
 
@@ -90,12 +91,22 @@ def _optionally(spell: Callable[[Any], str]) -> PlainSerializer:
     return PlainSerializer(lambda value: None if value is None else spell(value))
 
 
+class _ProviderNames:
+    """
+    The schema of a provider's name; made when it is asked for, from the data file.
+    """
+
+    def __get_pydantic_json_schema__(self, *_: object) -> JsonSchemaValue:
+        return {"type": "string", "enum": sorted(providers.providers())}
+
+
 # -- the types of values --------------------------------------------------------------
 
 
 Name = Annotated[str, _scalar(readers.name), _schema("string", pattern=readers.NAME)]
 Line = Annotated[str, _scalar(readers.line), _schema("string", minLength=1)]
 Host = Annotated[str, _scalar(readers.host), _schema("string", minLength=1)]
+Provider = Annotated[str, _scalar(providers.read), _ProviderNames()]
 Port = Annotated[
     int,
     _scalar(readers.between(1, readers.HIGHEST_PORT)),

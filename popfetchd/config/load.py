@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from popfetchd.config import find, readers, rules
+from popfetchd.config import find, providers, readers, rules
 from popfetchd.config.document import (
     Document,
     Mapping,
@@ -213,10 +213,13 @@ class _Book:
         known = {k: v for k, v in own.items() if k in Defaults.model_fields}
         self.defaults = Mapping(known)
         main.mistakes += told(main, own, _written_at_all(main, own), "defaults")
+        preset = providers.beneath(own)
         try:
-            defaults = Defaults.model_validate(own)
+            defaults = Defaults.model_validate(preset)
         except ValidationError as error:
-            main.mistakes += told(main, own, faults(error, Defaults, own), "defaults")
+            main.mistakes += told(
+                main, own, faults(error, Defaults, preset), "defaults"
+            )
             return None
         main.mistakes += told(main, own, rules.impossible(own, defaults), "defaults")
         main.doubts += told(main, own, rules.doubts(own, defaults), "defaults")
@@ -251,7 +254,7 @@ class _Book:
             return None
         label = self._label(document, own, ordinal)
         _anchor(own, document.folder)
-        merged = rules.beneath(own, self.defaults)
+        merged = providers.beneath(rules.beneath(own, self.defaults))
         first = (*_written_at_all(document, own), *rules.missing(own, merged))
         document.mistakes += told(document, own, first, label)
         try:
@@ -307,6 +310,10 @@ def _not_accounts(node: Mapping) -> Iterator[Fault]:
 def _concerns(own: Mapping, fault: Fault) -> bool:
     """
     Whether *fault* is the account's: one in the defaults is told there, and once.
+
+    A provider that is mistaken has no host; that it is mistaken is told.
     """
     path = fault.path
+    if path == ("host",) and "provider" in own:
+        return "host" in own
     return not path or path[0] in own or fault.text == "is missing"

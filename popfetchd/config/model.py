@@ -22,7 +22,6 @@ from popfetchd.values import Mechanism, TlsMode
 
 
 NOT_YET = {
-    "provider": "presets come with a later release; write host, port and tls",
     "oauth2": "OAuth 2.0 comes with a later release",
     "access_token": "OAuth 2.0 comes with a later release",
     "access_token_file": "OAuth 2.0 comes with a later release",
@@ -66,6 +65,8 @@ class Settings(Strict):
     What `defaults` may set for every account, and each account for itself.
     """
 
+    provider: kinds.Provider | None = None
+    """A mail provider: its host, port, TLS and habits stand beneath what is written."""
     port: kinds.Port | None = None
     """995 with `tls: implicit`, 110 otherwise."""
     tls: kinds.Tls = TlsMode.IMPLICIT
@@ -107,6 +108,14 @@ class Settings(Strict):
     """How often the archive is read against the ledger; not at all where it is not said."""
     max_message_size: kinds.Size | None = None
     """Larger messages stay on the server and are reported."""
+    login_floor: kinds.Delay | None = None
+    """Least time between two logins; a longer one that the server asks for goes before."""
+    hides_retrieved: kinds.Switch | None = None
+    """The server hides what was retrieved once a session ends with QUIT."""
+    lists_partly: kinds.Switch | None = None
+    """The server lists a part of the maildrop: what is not listed may still be there."""
+    recent: kinds.Switch | None = None
+    """With `provider: gmail`: the last 30 days, whatever was fetched before."""
     timeout: kinds.Limit = 60.0
     """For each step of a visit."""
     deadline: kinds.Limit = 1800.0

@@ -13,8 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from popfetchd import values
-from popfetchd.config import templates
-from popfetchd.config.model import Account, Configuration
+from popfetchd.config import providers, templates
+from popfetchd.config.model import Account, Configuration, Settings
 from popfetchd.values import TlsMode
 
 
@@ -34,6 +34,18 @@ def port(account: Account) -> int:
     Return the port of *account*'s server.
     """
     return PORTS[account.tls] if account.port is None else account.port
+
+
+def habits(settings: Settings) -> values.Habits:
+    """
+    Return what the server does that no listing shows.
+    """
+    return values.Habits(
+        login_floor=settings.login_floor or 0.0,
+        # What the last days hold is shown whether it was retrieved or not.
+        hides_retrieved=bool(settings.hides_retrieved) and not settings.recent,
+        lists_partly=bool(settings.lists_partly),
+    )
 
 
 def filled(account: Account, template: str) -> str:
@@ -57,7 +69,7 @@ def _account(account: Account) -> values.Account:
     return values.Account(
         name=values.AccountName(account.name),
         server=_server(account),
-        login=values.Login(account.user, _secret(account), account.auth),
+        login=values.Login(_login_user(account), _secret(account), account.auth),
         destination=values.Destination(account.archive.format, archive_path(account)),
         schedule=_schedule(account),
         delete_after=None if removal is None else removal[0],
@@ -67,6 +79,8 @@ def _account(account: Account) -> values.Account:
         verify_every=account.verify_every,
         min_free=values.Octets(account.min_free),
         deadline=account.deadline,
+        provider=account.provider,
+        habits=habits(account),
     )
 
 
@@ -75,6 +89,13 @@ def _server(account: Account) -> values.Server:
         account.tls, account.ca_file, account.client_cert, account.client_key
     )
     return values.Server(account.host, port(account), policy, account.timeout)
+
+
+def _login_user(account: Account) -> str:
+    provider = providers.named(account.provider)
+    if account.recent and provider is not None and provider.recent_user:
+        return provider.recent_user.replace("{user}", account.user)
+    return account.user
 
 
 def _schedule(account: Account) -> values.Schedule:

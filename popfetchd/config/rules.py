@@ -7,6 +7,8 @@ Rules of this file:
   writes `password_env` has no `password_file` from above, who writes `tls`, `ca_file`
   or another key of TLS none of those, nor the port. `jitter` and `timezone` say how a schedule is read
   and are taken over one by one.
+- A provider and a host stand for one server: the account's own one keeps the other's
+  keys from above away.
 - What cannot work is refused; what works and is seldom meant raises a doubt.
 - A fault has a path to its key and a sentence that says what is allowed.
 """
@@ -19,8 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from popfetchd.config import plain
-from popfetchd.config.document import Mapping
+from popfetchd.config import plain, providers
+from popfetchd.config.document import Mapping, Text
 from popfetchd.config.model import Account, Settings
 from popfetchd.config.scalars import spelled_duration
 from popfetchd.values import ArchiveFormat, TlsMode
@@ -38,10 +40,23 @@ SECRETS = frozenset(
 SCHEDULES = frozenset({"every", "cron"})
 TLS = frozenset({"tls", "ca_file", "client_cert", "client_key"})
 
-WHOLE = {key: group for group in (SECRETS, SCHEDULES, TLS) for key in group} | {
+SERVER = frozenset(
+    {"host", "port", *TLS, "auth", "login_floor", "hides_retrieved", "lists_partly"}
+)
+PROVIDER = frozenset({"provider"})
+
+_GROUPS = {key: group for group in (SECRETS, SCHEDULES, TLS) for key in group} | {
     "port": TLS
 }
+WHOLE = (
+    _GROUPS
+    | {key: _GROUPS.get(key, frozenset()) | PROVIDER for key in (*SERVER, "recent")}
+    | {"provider": frozenset({"host"})}
+)
 """Which of an account's keys keep a default's key away, beside that key itself."""
+
+TOKENS = ("access_token", "oauth2")
+"""How the keys of a secret that is no password begin."""
 
 PORT_OF_THE_OTHER = {
     (110, TlsMode.IMPLICIT): "is the port of `tls: stls`, and `tls` is implicit",
@@ -91,11 +106,23 @@ def missing(own: Mapping, merged: Mapping) -> Iterator[Fault]:
     """
     if merged.keys().isdisjoint(SECRETS):
         yield Fault((), f"has no secret; write one of {', '.join(sorted(SECRETS))}")
+    provider = providers.named(_word(merged, "provider"))
+    tokens = any(key.startswith(TOKENS) for key in merged)
+    if provider is not None and provider.tokens_only and not tokens:
+        yield Fault(
+            ("provider",),
+            f"{provider.title} takes no password any more; it needs an access token",
+        )
     if merged.keys().isdisjoint(SCHEDULES):
         yield Fault((), "has no schedule; write `every` (such as 5m) or `cron`")
     for key, needs, has in (("jitter", "every", "cron"), ("timezone", "cron", "every")):
         if key in own and has in merged and needs not in merged:
             yield Fault((key,), f"goes with `{needs}`, and the schedule is `{has}`")
+
+
+def _word(merged: Mapping, key: str) -> str | None:
+    word = merged.get(key)
+    return word if isinstance(word, Text) else None
 
 
 def impossible(own: Mapping, settings: Settings) -> Iterator[Fault]:
@@ -107,6 +134,7 @@ def impossible(own: Mapping, settings: Settings) -> Iterator[Fault]:
             yield Fault((key,), "has no use with `tls: none`")
     if "client_key" in own and settings.client_cert is None:
         yield Fault(("client_key",), "goes with `client_cert`, which is not written")
+    yield from _impossible_there(own, settings)
     limits = [key for key in own if key in {"timeout", "deadline"}]
     if limits and settings.deadline < settings.timeout:
         yield Fault(
@@ -114,6 +142,22 @@ def impossible(own: Mapping, settings: Settings) -> Iterator[Fault]:
             f"the whole visit (deadline: {spelled_duration(settings.deadline)}) may "
             f"not be shorter than a step (timeout: {spelled_duration(settings.timeout)})",
         )
+
+
+def _impossible_there(own: Mapping, settings: Settings) -> Iterator[Fault]:
+    # What the server's habits forbid; told where the account writes its part of it.
+    hidden = plain.habits(settings).hides_retrieved
+    if hidden and settings.delete_after and settings.delete_after[0] > 0:
+        causes = ("delete_after", "hides_retrieved", "provider", "recent")
+        for key in [key for key in causes if key in own][:1]:
+            yield Fault(
+                (key,),
+                "a message is hidden by this server once it was retrieved, and cannot be "
+                "removed later; `delete_after` may be never or verified",
+            )
+    provider = providers.named(settings.provider)
+    if "recent" in own and settings.recent and not (provider and provider.recent_user):
+        yield Fault(("recent",), "goes with `provider: gmail`, and no other server")
 
 
 def unfillable(account: Account) -> Iterator[Fault]:
@@ -193,6 +237,23 @@ def doubts(own: Mapping, settings: Settings) -> Iterator[Fault]:
         )
     if "tls" in own and settings.tls is TlsMode.NONE:
         yield Fault(("tls",), "password and mail cross the network in clear")
+    yield from _too_often(own, settings)
     doubt = PORT_OF_THE_OTHER.get((settings.port or 0, settings.tls))
     if "port" in own and doubt:
         yield Fault(("port",), f"{settings.port} {doubt}")
+
+
+def _too_often(own: Mapping, settings: Settings) -> Iterator[Fault]:
+    least = plain.habits(settings).login_floor
+    if not least or settings.every is None:
+        return
+    # The visit before may have been late by all of the jitter.
+    jitter = min(settings.jitter, settings.every)
+    keys = [key for key in ("every", "login_floor", "provider") if key in own]
+    if keys and settings.every - jitter < least:
+        yield Fault(
+            (keys[0],),
+            f"the server wants {spelled_duration(least)} between logins: some visits "
+            f"will be skipped; `every: {spelled_duration(least + settings.jitter)}` is "
+            "often enough",
+        )
