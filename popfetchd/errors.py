@@ -274,7 +274,7 @@ class AccountLocked(PopfetchdError):
 
 class TooSoon(PopfetchdError):
     """
-    The server asked for a longer time between logins than has passed (RFC 2449 §6.6).
+    The server asked for a longer time between logins than has passed (RFC 2449 §6.5).
     """
 
     reason = Reason.LOGIN_DELAY
@@ -477,7 +477,7 @@ class StlsUnavailable(TlsError):
     """
     `tls: stls` was asked for and the server does not offer it, or refused it.
 
-    Someone between us and the server may have taken it away (RFC 2595 section 2.4).
+    Someone between us and the server may have taken it away (RFC 2595 section 9).
     """
 
     def __init__(self, host: str, problem: str) -> None:
@@ -634,7 +634,7 @@ class AuthenticationRefused(ServerRefusal):
 
 class InUse(ServerRefusal):
     """
-    Another session holds the maildrop (RFC 2449 section 8.1.1).
+    Another session holds the maildrop (RFC 2449 section 8.1.2).
     """
 
     reason = Reason.IN_USE
@@ -648,7 +648,7 @@ class InUse(ServerRefusal):
 
 class LoginDelayed(ServerRefusal):
     """
-    We logged in too soon again (RFC 2449 section 8.1.2).
+    We logged in too soon again (RFC 2449 section 8.1.1).
     """
 
     reason = Reason.LOGIN_DELAY

@@ -129,6 +129,11 @@ LEAVE_QUIT = 0.05
 """The part at which no further DELE is sent: only QUIT makes those that were sent count."""
 
 
+STAY_AWAKE = 240.0
+"""Seconds of reading our own disk after which the server hears from us: it may log out
+who is silent for ten minutes (RFC 1939 section 3), and some wait for less."""
+
+
 class Watch(Protocol):
     """
     Somebody who looks on, such as a progress bar.
@@ -386,7 +391,7 @@ class Visit:
             strange, later = in_one_session(strangers)
             wanted = [*strange, *(due.listed for due in unconfirmed)]
             kept = self._retrieve(session, archive, self._worth_trying(wanted))
-            proven = self._still_archived([*proven, *self._due(kept)])
+            proven = self._still_archived(session, [*proven, *self._due(kept)])
             left = self._leave(session, kept, proven)
         self._look_back(strange, later, kept)
         nearer = bool(kept) or len(strangers) < len(plan.wanted)
@@ -715,13 +720,15 @@ class Visit:
             )
         return True
 
-    def _still_archived(self, proven: Sequence[Proven]) -> list[Proven]:
+    def _still_archived(
+        self, session: Session, proven: Sequence[Proven]
+    ) -> list[Proven]:
         # What an earlier visit archived may have been altered since, or thrown away.
         older = {proof.receipt.row for proof in proven} - self.fresh
         if self.account.trust_archive or not older:
             return list(proven)
         with self._stage(Stage.REMOVE):
-            copies = self.means.ledger.copies(older)
+            copies = self._awake(session, self.means.ledger.copies(older))
             whole = set(self.fresh)
             for destination, group in groupby(copies, key=_home):
                 with self._archive(destination) as archive:
@@ -730,6 +737,17 @@ class Visit:
         if len(still) < len(proven):
             self.tally.unproven[Unproven.MISSING] += len(proven) - len(still)
         return still
+
+    def _awake(
+        self, session: Session, copies: Iterable[Archived]
+    ) -> Iterator[Archived]:
+        spoken = self.means.now()
+        for copy in copies:
+            if self.means.now() - spoken >= STAY_AWAKE:
+                with suppress(ServerRefusal):  # an answer is all that is asked for
+                    session.noop()
+                spoken = self.means.now()
+            yield copy
 
     def _look_back(
         self, strange: Sequence[Listed], later: Sequence[Listed], kept: Sequence[Kept]

@@ -134,7 +134,7 @@ def floor(
     login_floor: float = 0.0,
 ) -> float:
     """
-    Return when the server lets the account log in again (RFC 2449 §6.6).
+    Return when the server lets the account log in again (RFC 2449 §6.5).
 
     *login_floor*: the least seconds between two logins, whatever the server announces.
     """

@@ -769,7 +769,7 @@ class PollReport:
     logged_in: float | None = None
     """When the last login of this visit was tried."""
     login_delay: float | None = None
-    """Seconds between logins that the server asks for (RFC 2449 §6.6)."""
+    """Seconds between logins that the server asks for (RFC 2449 §6.5)."""
     channel: Channel | None = None
 
     @property

@@ -355,7 +355,7 @@ def test_the_greeting_holds_the_timestamp():
 
 def test_pipelined_commands_are_answered_one_by_one_in_order():
     """
-    Several commands in one segment get their answers in order (RFC 2449 §6.8).
+    Several commands in one segment get their answers in order (RFC 2449 §6.6).
     """
     _, dialogue = logged_in(b"x")
     answers = list(dialogue.receive(b"NOOP\r\nRETR 9\r\nSTAT\r\n"))

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popfetchd import poll as poll_module
+from popfetchd.archive.maildir import Maildir
 from popfetchd.errors import (
     AccountLocked,
     ArchiveError,
@@ -1226,6 +1227,27 @@ def test_what_this_visit_archived_is_not_read_a_third_time(here, monkeypatch):
     here.deliver(*letters(2))
 
     assert 2 == here.visit(delete_after=0.0).removed
+
+
+@pytest.mark.parametrize("answer", [ok("here"), error("what is NOOP?")])
+def test_the_server_is_kept_awake_while_old_copies_are_read(here, monkeypatch, answer):
+    """
+    Who says nothing for ten minutes may be logged out (RFC 1939 section 3).
+    """
+    check = Maildir.check
+
+    def slow(*args):
+        here.time += 90
+        return check(*args)
+
+    here.deliver(*letters(7))
+    here.visit()
+    before = here.server.wire.count(b"NOOP")
+    monkeypatch.setattr(Maildir, "check", slow)
+    here.speak(NOOP=lambda _self, _text: answer)
+
+    assert 7 == here.visit(delete_after=0.0).removed
+    assert 2 == here.server.wire.count(b"NOOP") - before
 
 
 def test_rounds_that_bring_nothing_nearer_end(here, monkeypatch):

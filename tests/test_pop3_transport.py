@@ -683,6 +683,26 @@ def test_a_context_that_cannot_be_made_closes(tmp_path: Path) -> None:
         opened(secure(port, tmp_path / "missing.pem"))
 
 
+def test_tls_is_ended_before_the_connection(
+    authority: trustme.CA, ca_file: Path
+) -> None:
+    """A server hears that TLS ends, and is not waited for (RFC 8314 §3.4)."""
+    ends: list[bytes] = []
+
+    def hear(connection: socket.socket) -> None:
+        assert isinstance(connection, ssl.SSLSocket)
+        connection.sendall(b"+OK\r\n")
+        connection.suppress_ragged_eofs = False
+        ends.append(connection.recv(100))
+
+    with served(serving(authority.issue_cert("localhost"), hear)) as port:
+        channel = opened(secure(port, ca_file))
+        assert b"+OK\r\n" == channel.recv("greeting")
+        channel.close()
+        channel.close()
+    assert [b""] == ends
+
+
 def test_a_failing_close_is_no_failure() -> None:
     """What close(2) says of a connection takes nothing back that a server answered."""
     with served(quiet) as port:

@@ -19,7 +19,7 @@ from popfetchd.values import TlsMode
 
 
 PORTS = {TlsMode.IMPLICIT: 995, TlsMode.STLS: 110, TlsMode.NONE: 110}
-"""Where POP3 is served when nobody says (RFC 8314 §3.2, RFC 1939 §3)."""
+"""Where POP3 is served when nobody says (RFC 8314 §3.1, RFC 1939 §3)."""
 
 
 def accounts(configuration: Configuration) -> tuple[values.Account, ...]:

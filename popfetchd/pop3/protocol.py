@@ -4,7 +4,7 @@ The POP3 engine: octets in, events out; commands in, octets out. No socket, no c
 Rules of this file:
 
 - What is legal when is a table, `TRANSITIONS`: state by command.
-- Replies come in the order of the commands (RFC 2449 §6.8). Only commands that keep the
+- Replies come in the order of the commands (RFC 2449 §6.6). Only commands that keep the
   state may be sent ahead of replies; STLS, QUIT and all that logs in stand alone.
 - A server speaks when asked. Octets that nobody awaits are no reply to a later command:
   they end the session (a message that ended early would otherwise answer for us).
@@ -36,12 +36,15 @@ LONGEST_COMMAND = 255
 """Octets of a command with its CRLF: what RFC 2449 §4 has every server take."""
 
 LONGEST_ANSWER = 12_288
-"""Octets of an answer to a SASL challenge with its CRLF (RFC 5034 §4)."""
+"""
+Octets of an answer to a SASL challenge with its CRLF: what RFC 4954 §4 has SMTP take. RFC
+5034 §4 sets POP3 no limit.
+"""
 
 LONGEST_REPLY = 16_384
 """
 Octets of a status line with its line end. RFC 2449 §4 says 512; but a challenge is such
-a line too, of up to 12,288 octets (RFC 5034 §4), and some greetings are talkative.
+a line too, of up to 12,288 octets (RFC 4954 §4), and some greetings are talkative.
 """
 
 

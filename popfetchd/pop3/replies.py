@@ -228,7 +228,7 @@ class Capabilities:
     @property
     def login_delay(self) -> float | None:
         """
-        Seconds that must pass between two logins (RFC 2449 §6.6).
+        Seconds that must pass between two logins (RFC 2449 §6.5).
         """
         return self._number("LOGIN-DELAY")
 

@@ -93,7 +93,7 @@ is thrown away, so that one such message does not hold up its maildrop.
 PIPELINE_DEPTH = 64
 """
 Commands whose replies are awaited at once. Their octets (at most 18 each, 1.2 kB in all)
-fit any transport's window, as RFC 2449 §6.8 asks, and Dovecot's 2 kB of input; they hide
+fit any transport's window, as RFC 2449 §6.6 asks, and Dovecot's 2 kB of input; they hide
 a round trip of 100 ms behind 64 messages. All of them count as `retrieved`.
 """
 

@@ -365,8 +365,15 @@ class Transport:
 
     def close(self) -> None:
         """
-        Close the connection, without a word. Never raises; may be called again.
+        Close the connection. Never raises; may be called again.
+
+        TLS is told that it ends, and is not waited for (RFC 8314 §3.4): without that a
+        server cannot tell the end from an attack, and many log it as one.
         """
+        with suppress(OSError, ValueError):  # it may have ended, or never begun
+            if isinstance(self._sock, ssl.SSLSocket):
+                self._sock.settimeout(0.0)
+                self._sock.unwrap()
         with suppress(OSError):  # all that counts was said and answered before
             self._sock.close()
 
