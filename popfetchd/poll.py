@@ -408,6 +408,8 @@ class Visit:
             with self._stage(Stage.LOGIN):
                 self.tally.logged_in = means.now()
                 session.login(account.login.user, secret, account.login.mechanism)
+                # From here the server counts its delay (RFC 2449 section 6.5).
+                self.tally.logged_in = means.now()
             self.tally.login_delay = session.capabilities.login_delay
             self.habits = _habits(account.habits, session.capabilities)
             yield session

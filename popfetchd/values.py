@@ -767,7 +767,7 @@ class PollReport:
     failed_messages: tuple[str, ...] = ()
     """One sentence for each message that failed alone."""
     logged_in: float | None = None
-    """When the last login of this visit was tried."""
+    """When the last login of this visit succeeded; where it did not, when it was tried."""
     login_delay: float | None = None
     """Seconds between logins that the server asks for (RFC 2449 §6.5)."""
     channel: Channel | None = None

@@ -30,7 +30,7 @@ from popfetchd.errors import (
     TooSoon,
     Unexpected,
 )
-from popfetchd.maildrop.dialogue import Dialogue, error, ok, top
+from popfetchd.maildrop.dialogue import BEFORE_LOGIN, Dialogue, error, ok, top
 from popfetchd.pop3.transport import Deadline
 from popfetchd.values import Habits, Octets, Outcome, Since, Skip, UniqueId, Unproven
 from tests.world import world
@@ -477,6 +477,24 @@ def test_a_login_floor_is_honoured(here):
     assert isinstance(report.failure, TooSoon)
     here.time += 900
     assert Outcome.SUCCESS == here.visit().outcome
+
+
+def test_a_login_floor_counts_from_the_servers_answer(here):
+    """
+    LOGIN-DELAY begins with the +OK to the login, which a server may take its time for.
+    """
+
+    def slowly(self, secret):
+        here.time += 30
+        return Dialogue._password(self, secret)
+
+    commands = Dialogue.COMMANDS | {"PASS": (BEFORE_LOGIN, slowly)}
+    here.server.dialogue = type("Slow", (Dialogue,), {"COMMANDS": commands})
+    begun = here.time + 60
+
+    report = here.visit()
+
+    assert (begun, begun + 30) == (report.started, report.logged_in)
 
 
 @pytest.mark.parametrize("announced", [b"", b"LOGIN-DELAY 90\r\n"])
