@@ -10,6 +10,8 @@ PYTHON ?= python3
 # Processes that run the tests side by side.
 WORKERS ?= 2
 UV ?= uv
+# How long `make fuzz` looks.
+MINUTES ?= 30
 
 BIN := .venv/bin
 STAMPS := .venv/.stamps
@@ -21,7 +23,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check crash coverage dovecot smoke lock clean
+.PHONY: help demo test check crash fuzz coverage dovecot smoke lock clean
 
 help:
 	@echo 'make demo     a maildrop of its own on loopback, and the service on it'
@@ -30,6 +32,8 @@ help:
 	@echo 'make check    format, lint, imports, types, spelling'
 	@echo 'make crash    a visit harmed at every system call, and wherever a line can be'
 	@echo '              cut: two hours (SAMPLE=20: a part of it)'
+	@echo 'make fuzz     the POP3 client against any octets, with atheris (MINUTES=30) in an'
+	@echo '              environment of its own'
 	@echo 'make smoke    build the wheel and start it in a fresh environment'
 	@echo 'make lock     resolve locks/*.lock anew (needs uv)'
 	@echo 'make clean    remove everything that the above made'
@@ -55,6 +59,17 @@ test: $(STAMPS)/dev dovecot
 crash: $(STAMPS)/dev dovecot
 	$(BIN)/python -m tests.crash.syscalls $(if $(SAMPLE),--sample $(SAMPLE))
 
+# What it finds stays in .fuzz/ as crash-…: `.fuzz/venv/bin/python -m tests.fuzz.engine FILE`
+# plays it again. (atheris 3.1 has no wheel for Python 3.11.)
+fuzz: .fuzz/venv/ready
+	.fuzz/venv/bin/python -m tests.fuzz.engine .fuzz/corpus -artifact_prefix=.fuzz/ \
+	  -max_total_time=$$((60 * $(MINUTES))) -max_len=4096 -timeout=60 -rss_limit_mb=1024
+
+.fuzz/venv/ready: locks/runtime.lock locks/fuzz.lock
+	$(PYTHON) -m venv .fuzz/venv
+	.fuzz/venv/bin/pip install --quiet --require-hashes -r locks/runtime.lock -r locks/fuzz.lock
+	@touch $@
+
 coverage:
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -69,9 +84,10 @@ lock:
 	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --group dev -o locks/dev.lock pyproject.toml -
 	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo -c locks/dev.lock -o locks/demo.lock pyproject.toml -
 	$(COMPILE) -c locks/dev.lock -o locks/runtime.lock pyproject.toml
+	echo 'atheris==3.0.0' | $(COMPILE) -o locks/fuzz.lock -
 
 clean:
-	rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .pytest_cache \
+	rm -rf .venv .fuzz build dist htmlcov .coverage .coverage.* .hypothesis .pytest_cache \
 	  .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -86,6 +86,7 @@ from popfetchd.values import (
     Listed,
     Listing,
     MessageNumber,
+    Messages,
     PollReport,
     Published,
     Receipt,
@@ -426,7 +427,8 @@ class Visit:
         self.failures = failures
         paused, known = self.tally.removals_paused, ledger.known(name)
         plan = select(listing, known, failures, self.account, now, paused=paused)
-        listed = listing.times.keys() & failures.keys()
+        shown = listing.unique_ids.values() if failures else ()
+        listed = {unique_id for unique_id in shown if unique_id in failures}
         self.tally.skipped = Counter(plan.skipped)
         self.tally.quarantined = sum(is_quarantined(failures[m], now) for m in listed)
         self.tally.reset |= plan.reset
@@ -487,10 +489,11 @@ class Visit:
 
     # -- recognise --------------------------------------------------------------------
 
-    def _recognise(self, session: Session, plan: Selection) -> list[Listed]:
+    def _recognise(self, session: Session, plan: Selection) -> Messages:
         # After a reset thousands of messages have new names. What TOP shows to be in
         # the archive need not be retrieved; what it cannot tell, its content will.
-        astray = (m for m in plan.wanted if m.octets in plan.astray)
+        wanted = plan.wanted if plan.astray else ()
+        astray = (m for m in wanted if m.octets in plan.astray)
         done = self.asked | self.failures.keys()
         strangers = [m for m in astray if m.unique_id not in done]
         with self._stage(Stage.LIST):
@@ -505,7 +508,7 @@ class Visit:
         headers = [(m, digest) for m, digest in answers if digest is not None]
         known = self.means.ledger.recognise(self.account.name, headers, later_than)
         self.tally.matched += len(known)
-        return [m for m in plan.wanted if m.number not in known]
+        return plan.wanted.without(known)
 
     def _named(
         self, session: Session, strangers: Sequence[Listed]
@@ -752,19 +755,19 @@ class Visit:
             yield copy
 
     def _look_back(
-        self, strange: Sequence[Listed], later: Sequence[Listed], kept: Sequence[Kept]
+        self, strange: Sequence[Listed], later: int, kept: Sequence[Kept]
     ) -> None:
         done = {message.listed.number for message in kept}
         left = sum(message.number not in done for message in strange)
         if later:
-            self.tally.skipped[Skip.CAPPED] = len(later)
+            self.tally.skipped[Skip.CAPPED] = later
         self.tally.waiting = left + self.tally.skipped.total()
         if self.tally.waiting == 0:
             self.tally.removals_paused = False
 
     def _another_helps(
         self,
-        later: Sequence[Listed],
+        later: int,
         proven: Sequence[Proven],
         *,
         nearer: bool,
@@ -775,7 +778,7 @@ class Visit:
         if self.deadline.remaining() < self.account.deadline / 2:
             return False
         blocked = bool(proven) and not left and None not in self.gave_up
-        before, self.left_out = self.left_out, len(later)
+        before, self.left_out = self.left_out, later
         fewer = 0 < self.left_out < before  # or it would be the same round without end
         return blocked or (fewer and nearer)
 

@@ -11,13 +11,15 @@ Rules of this file:
   listing, one row bears it, that row was in the last listing, the octets are as then, and
   no unique-id of this listing shows that the server gives them to other messages.
 - Each message that is left out is counted under a reason.
+- A listing may hold a million messages: what is kept of each is its number.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from popfetchd.values import (
     Account,
@@ -26,6 +28,7 @@ from popfetchd.values import (
     Listed,
     Listing,
     MessageNumber,
+    Messages,
     Octets,
     RowId,
     Skip,
@@ -74,7 +77,7 @@ class Selection:
     retrieved message proves to be it.
     """
 
-    wanted: tuple[Listed, ...]
+    wanted: Messages
     removable: tuple[Removable, ...]
     accounted: frozenset[RowId]
     astray: frozenset[Octets | None]
@@ -101,7 +104,7 @@ def select(
     or a round could be full of it, and what the pause waits for would never come.
     """
     hinted, strangers = _told_apart(listing, _by_unique_id(known))
-    doubted: list[Listed] = []
+    doubted: list[MessageNumber] = []
     removable: list[Removable] = []
     accounted: set[RowId] = set()
     for copies, bearers in hinted:
@@ -113,9 +116,10 @@ def select(
         elif paused:
             accounted.update(row.row for row in bearers)
         else:  # due, and only its content can tell which it is
-            doubted += copies
+            doubted += (copy.number for copy in copies)
     # What waits to be archived goes before what waits to be removed.
-    unsettled = [*_in_turn(strangers, failures), *_in_turn(doubted, failures)]
+    turns = _in_turn(listing, strangers, failures), _in_turn(listing, doubted, failures)
+    unsettled = Messages(listing, [*chain(*turns)])
     wanted, skipped = _worth_it(unsettled, failures, account, now)
     return Selection(
         wanted=wanted,
@@ -126,7 +130,7 @@ def select(
             for row in known
             if row.row not in accounted and not _due([row], account, now)
         ),
-        duplicated=frozenset(uid for uid, n in listing.times.items() if n > 1),
+        duplicated=frozenset(listing.repeated),
         skipped=skipped,
         reset=_is_reset(listing, known, wanted),
     )
@@ -141,49 +145,56 @@ def _by_unique_id(known: Iterable[Known]) -> dict[UniqueId | None, list[Known]]:
     return rows
 
 
-def _sharing_a_unique_id(listing: Listing) -> Iterable[list[Listed]]:
+def _sharing_a_unique_id(listing: Listing) -> Iterator[list[Listed]]:
     # Most often lists of one; a message without a unique-id stands alone.
-    groups: defaultdict[UniqueId | MessageNumber, list[Listed]] = defaultdict(list)
+    groups: defaultdict[UniqueId | None, list[Listed]] = defaultdict(list)
     for listed in map(listing.listed, listing.numbers):
-        groups[listed.unique_id or listed.number].append(listed)
-    return groups.values()
+        if listed.times == 1:
+            yield [listed]
+        else:
+            groups[listed.unique_id].append(listed)
+    yield from groups.values()
 
 
 def _told_apart(
     listing: Listing, rows: Mapping[UniqueId | None, list[Known]]
-) -> tuple[list[Group], list[Listed]]:
+) -> tuple[list[Group], list[MessageNumber]]:
     # Messages that their unique-ids hint at, and strangers.
     hinted: list[Group] = []
-    strangers: list[Listed] = []
+    strangers: list[MessageNumber] = []
     reused = False
     for copies in _sharing_a_unique_id(listing):
         bearers = rows.get(copies[0].unique_id, [])
         if _hinted(copies, bearers):
             hinted.append((copies, bearers))
         else:
-            strangers += copies
+            strangers += (copy.number for copy in copies)
             reused |= bool(bearers)
-    return _without_suspects(hinted, strangers) if reused else (hinted, strangers)
+    if reused:
+        return _without_suspects(listing, hinted, strangers)
+    return hinted, strangers
 
 
 def _without_suspects(
-    hinted: list[Group], strangers: list[Listed]
-) -> tuple[list[Group], list[Listed]]:
+    listing: Listing, hinted: list[Group], strangers: list[MessageNumber]
+) -> tuple[list[Group], list[MessageNumber]]:
     # A known unique-id was given to another message: so maybe the server has shifted
     # them all, and of two messages with the same octets one bears the other's.
-    suspect = {listed.octets for listed in strangers}
+    suspect = {listing.octets.get(number) for number in strangers}
     certain: list[Group] = []
     for copies, bearers in hinted:
         if suspect.isdisjoint(listed.octets for listed in copies):
             certain.append((copies, bearers))
         else:
-            strangers += copies
+            strangers += (copy.number for copy in copies)
     return certain, strangers
 
 
 def _hinted(copies: list[Listed], bearers: list[Known]) -> bool:
     # As many copies as rows, with octets as at the last listing.
-    if len(copies) == len(bearers) == 1:
+    if len(copies) != len(bearers):
+        return False
+    if len(copies) == 1:
         return copies[0].octets == bearers[0].octets
     return Counter(m.octets for m in copies) == Counter(r.octets for r in bearers)
 
@@ -195,44 +206,46 @@ def _due(bearers: list[Known], account: Account, now: float) -> bool:
 
 
 def _in_turn(
-    messages: list[Listed], failures: Mapping[UniqueId, Failure]
-) -> list[Listed]:
+    listing: Listing,
+    numbers: list[MessageNumber],
+    failures: Mapping[UniqueId, Failure],
+) -> list[MessageNumber]:
     # What failed before, or claims a whole session for itself, comes last, so that it
     # cannot hold up the rest (P3).
-    def turn(listed: Listed) -> tuple[bool, bool]:
-        return listed.unique_id in failures, (listed.octets or 0) > ROUND_OCTETS
+    def turn(number: MessageNumber) -> int:
+        failed = bool(failures) and listing.unique_ids.get(number) in failures
+        return 2 * failed + (listing.octets.get(number, 0) > ROUND_OCTETS)
 
-    return sorted(messages, key=turn)
+    return sorted(sorted(numbers), key=turn)
 
 
 def _worth_it(
-    unsettled: list[Listed],
+    unsettled: Messages,
     failures: Mapping[UniqueId, Failure],
     account: Account,
     now: float,
-) -> tuple[tuple[Listed, ...], Counter[Skip]]:
-    worth: list[Listed] = []
+) -> tuple[Messages, Counter[Skip]]:
+    worth: list[MessageNumber] = []
     skipped: Counter[Skip] = Counter()
     for listed in unsettled:
         reason = _reason_to_skip(listed, failures, account, now)
         if reason is None:
-            worth.append(listed)
+            worth.append(listed.number)
         else:
             skipped[reason] += 1
-    return tuple(worth), skipped
+    return replace(unsettled, numbers=worth), skipped
 
 
-def in_one_session(wanted: Iterable[Listed]) -> tuple[list[Listed], list[Listed]]:
+def in_one_session(wanted: Iterable[Listed]) -> tuple[list[Listed], int]:
     """
-    Return how much of *wanted* one session retrieves, and what it leaves for another.
+    Return what of *wanted* one session retrieves, and how many it leaves for another.
     """
     now: list[Listed] = []
-    later: list[Listed] = []
-    octets = 0
+    octets = later = 0
     for listed in wanted:
         full = len(now) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
         if full and _can_wait(listed):
-            later.append(listed)
+            later += 1
         else:
             now.append(listed)
             octets += listed.octets or 0
@@ -269,12 +282,9 @@ def is_quarantined(failure: Failure, now: float) -> bool:
     return failure.visits >= QUARANTINE_VISITS and rests
 
 
-def _is_reset(
-    listing: Listing, known: Sequence[Known], wanted: tuple[Listed, ...]
-) -> bool:
-    listed = set(listing.unique_ids.values())
+def _is_reset(listing: Listing, known: Sequence[Known], wanted: Messages) -> bool:
     before = [row for row in known if row.accounted and row.unique_id is not None]
-    vanished = sum(
-        1 for row in before if row.unique_id not in listed and not row.marked
-    )
+    gone = {row.unique_id for row in before}
+    gone.difference_update(listing.unique_ids.values() if gone else ())
+    vanished = sum(1 for row in before if row.unique_id in gone and not row.marked)
     return bool(wanted) and vanished >= max(RESET_LEAST, len(before) / 2)

@@ -18,12 +18,13 @@ from __future__ import annotations
 import math
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import NamedTuple, NewType
+from typing import NamedTuple, NewType, overload
 
 from popfetchd.errors import PopfetchdError
 
@@ -354,18 +355,24 @@ class Listing:
     unique_ids: Mapping[MessageNumber, UniqueId]
 
     @cached_property
-    def times(self) -> Counter[UniqueId]:
+    def repeated(self) -> Counter[UniqueId]:
         """
-        How often each unique-id stands in the listing.
+        How often each unique-id stands in the listing that stands there more than once.
         """
-        return Counter(self.unique_ids.values())
+        # A set of all ids would be most of what a listing costs, so first their hashes.
+        hashes = sorted(map(hash, self.unique_ids.values()))
+        doubtful = {one for one, next_ in pairwise(hashes) if one == next_}
+        ids = (uid for uid in self.unique_ids.values() if hash(uid) in doubtful)
+        times = Counter(ids) if doubtful else Counter()
+        return Counter({uid: n for uid, n in times.items() if n > 1})
 
     @cached_property
     def numbers(self) -> tuple[MessageNumber, ...]:
         """
         Every message-number that either listing gives, ascending.
         """
-        return tuple(sorted(self.octets.keys() | self.unique_ids.keys()))
+        more = (number for number in self.unique_ids if number not in self.octets)
+        return tuple(sorted(chain(self.octets, more)))
 
     @property
     def named(self) -> Listing:
@@ -396,8 +403,38 @@ class Listing:
             number,
             unique_id,
             self.octets.get(number),
-            1 if unique_id is None else self.times[unique_id],
+            1 if unique_id is None else self.repeated.get(unique_id, 1),
         )
+
+
+@dataclass(frozen=True)
+class Messages(Sequence[Listed]):
+    """
+    Some messages of a listing, in an order of their own; each is made when asked for.
+    """
+
+    listing: Listing
+    numbers: Sequence[MessageNumber]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Listed: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Messages: ...
+
+    def __getitem__(self, at: int | slice) -> Listed | Messages:
+        if isinstance(at, slice):
+            return Messages(self.listing, self.numbers[at])
+        return self.listing.listed(self.numbers[at])
+
+    def without(self, numbers: Container[MessageNumber]) -> Messages:
+        """
+        Return them without those of *numbers*.
+        """
+        return Messages(self.listing, [n for n in self.numbers if n not in numbers])
 
 
 # -- what a message is, and where its copy stands -------------------------------------

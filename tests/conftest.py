@@ -7,7 +7,7 @@ Rules of this file:
   the code under test catches. (Child processes are not watched.)
 - Property tests are short by default and find their time limit in the examples they
   are given, not in a clock: the machine may be busy. HYPOTHESIS_PROFILE=deep looks
-  harder.
+  harder, and fuzz (for tests/test_fuzz.py) for an hour.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import pytest
 
 hypothesis.settings.register_profile("small", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None)
+hypothesis.settings.register_profile(
+    "fuzz", max_examples=100_000, deadline=None, database=None
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "small"))
 
 

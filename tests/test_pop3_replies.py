@@ -16,24 +16,19 @@ from popfetchd.errors import (
     AuthenticationRefused,
     CommandRefused,
     InUse,
-    LimitExceeded,
     LoginDelayed,
     ProtocolViolation,
     ServerRefusal,
     SystemPermanent,
     SystemTemporary,
 )
-from popfetchd.pop3 import replies
 from popfetchd.pop3.replies import (
-    LONGEST_UNIQUE_ID,
     Capabilities,
     Greeting,
     Reply,
     ResponseCode,
     parse_drop_listing,
     parse_reply,
-    parse_scan_listing,
-    parse_unique_id_listing,
     refusal,
 )
 from popfetchd.values import DropListing, Octets
@@ -237,62 +232,8 @@ def test_no_drop_listing(text: str) -> None:
     assert time.process_time() - begun < 0.5
 
 
-def test_a_scan_listing() -> None:
-    """LIST: number, blanks, octets, whatever follows; a size that is none claims 0."""
-    body = b"1 120\r\n  02\t 200 octets\r\n3\r\n4 -5\r\n5 x\r\n0 1\r\nno 1\r\n6x 1\r\n"
-    assert {1: 120, 2: 200, 3: 0, 4: 0, 5: 0} == parse_scan_listing(body)
-
-
-def test_a_unique_id_listing() -> None:
-    """UIDL: number, blanks, the rest, which may hold any octet but a line end."""
-    body = b"1 a\r\n 2   b  c \t\r\n3 \r\n4\r\n05 \xff\0\x1b\r\nx y\r\n6 last"
-    expected = {1: "a", 2: "b  c", 5: "\xff\0\x1b", 6: "last"}
-    assert expected == parse_unique_id_listing(body)
-
-
-def test_a_number_with_two_unique_ids_has_none() -> None:
-    """What is listed twice, even equally, is told by neither line."""
-    assert {2: "b"} == parse_unique_id_listing(b"1 a\r\n2 b\r\n1 c\r\n3 d\r\n3 d\r\n")
-
-
-def test_a_unique_id_is_whole_or_absent() -> None:
-    """Ids are never cut: two that differ late stay two, or are none (CVE-2005-2335)."""
-    longest = b"x" * LONGEST_UNIQUE_ID
-    body = b"1 %b\r\n2 %by\r\n3 %bz\r\n4 d\r\n" % (longest, longest, longest)
-    assert {1: longest.decode(), 4: "d"} == parse_unique_id_listing(body)
-
-
-@pytest.mark.parametrize("parse", [parse_scan_listing, parse_unique_id_listing])
-def test_listings_have_a_most(parse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listing of more lines than MOST_MESSAGES is refused, one of as many is not."""
-    monkeypatch.setattr(replies, "MOST_MESSAGES", 3)
-    assert 3 == len(parse(b"1 1\r\n2 2\r\n3 3\r\n"))
-    with pytest.raises(LimitExceeded, match="MOST_MESSAGES"):
-        parse(b"1 1\r\n2 2\r\n3 3\r\n4 4\r\n")
-
-
-@pytest.mark.parametrize("parse", [parse_scan_listing, parse_unique_id_listing])
-@pytest.mark.parametrize(
-    "body", [b" " * 300_000, b"1" + b" " * 300_000, b"0" * 300_000, b"1\t" * 150_000]
-)
-def test_listings_are_read_in_linear_time(parse, body: bytes) -> None:
-    """A line made to be slow to read is not."""
-    begun = time.process_time()
-    parse(body)
-    assert time.process_time() - begun < 1
-
-
-@given(st.dictionaries(st.integers(1, 10**9 - 1), st.text('!"#Az~\xff', min_size=1)))
-def test_what_a_server_lists_is_what_we_read(ids: dict[int, str]) -> None:
-    """Any unique-ids without blanks come back as they were, under their numbers."""
-    body = "".join(f"{number} {uid}\r\n" for number, uid in ids.items())
-    assert ids == parse_unique_id_listing(body.encode("latin-1"))
-
-
 @given(st.binary())
 def test_any_octets_are_read(body: bytes) -> None:
-    """No octets make the readers fail otherwise than by a RemoteError."""
-    parse_scan_listing(body)
-    parse_unique_id_listing(body)
+    """No octets make the capabilities unreadable."""
     found = Capabilities.parse(body)
     assert (found.login_delay or 0) >= 0

@@ -28,7 +28,7 @@ from popfetchd.errors import (
     StlsInjected,
     TimedOut,
 )
-from popfetchd.pop3 import auth, replies, session
+from popfetchd.pop3 import auth, listings, session
 from popfetchd.pop3.protocol import State
 from popfetchd.pop3.session import PIPELINE_DEPTH, Body, Session, open_session
 from popfetchd.pop3.transport import Deadline, TlsContexts, Transport
@@ -318,7 +318,7 @@ def test_a_listing_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_listing_of_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """So does one of more than MOST_MESSAGES."""
-    monkeypatch.setattr(replies, "MOST_MESSAGES", 2)
+    monkeypatch.setattr(listings, "MOST_MESSAGES", 2)
     script = "C: UIDL\nC: LIST\nS: +OK\nS*3: 1 a\nS: .\nS: +OK\nS: .\n"
     with logged_in(PIPELINING + script) as session:
         with pytest.raises(LimitExceeded, match="MOST_MESSAGES"):

@@ -24,6 +24,7 @@ from popfetchd.values import (
     InlineSecret,
     Listed,
     Listing,
+    Messages,
     Login,
     Outcome,
     PollReport,
@@ -63,15 +64,15 @@ def test_an_empty_listing_is_an_empty_maildrop():
     found = listing({}, {})
     assert () == found.numbers
     assert DropListing(0, 0) == found.drop
-    assert {} == found.times
+    assert {} == found.repeated
 
 
-def test_a_listing_counts_each_unique_id():
+def test_a_listing_counts_the_unique_ids_that_repeat():
     """
     A unique-id that stands twice says so in each of its messages.
     """
     found = listing({1: 10, 2: 20, 3: 30}, {1: "a", 2: "a", 3: "b"})
-    assert {"a": 2, "b": 1} == found.times
+    assert {"a": 2} == found.repeated
     assert Listed("s", 1, "a", 10, times=2) == found.listed(1)
     assert Listed("s", 3, "b", 30, times=1) == found.listed(3)
 
@@ -83,6 +84,18 @@ def test_what_is_not_listed_is_not_made_up():
     found = listing({1: 10}, {2: "b"})
     assert Listed("s", 1, None, 10) == found.listed(1)
     assert Listed("s", 2, "b", None) == found.listed(2)
+
+
+def test_some_messages_of_a_listing():
+    """
+    Messages keep an order of their own, in slices too, and without some of them.
+    """
+    found = Messages(listing({1: 10, 2: 20, 3: 30}, {}), [3, 1, 2])
+    assert [30, 10, 20] == [listed.octets for listed in found]
+    assert (3, 2) == (found[0].number, found[-1].number)
+    assert [1, 2] == found[1:].numbers
+    assert [3, 2] == found.without({1}).numbers
+    assert 3 == len(found)
 
 
 # -- secrets --------------------------------------------------------------------------

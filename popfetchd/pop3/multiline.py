@@ -82,20 +82,19 @@ class Collector:
 
     def __init__(self, limit: str, allowed: int) -> None:
         self._limit = limit
-        self._room = self._allowed = allowed
-        self._chunks: list[bytes] = []
+        self._allowed = allowed
+        self._octets = bytearray()  # not a list: a chunk may be one octet
 
     def add(self, chunk: bytes) -> None:
         """
         Keep *chunk*. Raises LimitExceeded when there is no room for it.
         """
-        self._room -= len(chunk)
-        if self._room < 0:
+        if len(self._octets) + len(chunk) > self._allowed:
             raise LimitExceeded(self._limit, self._allowed)
-        self._chunks.append(chunk)
+        self._octets += chunk
 
     def octets(self) -> bytes:
         """
         Return all that was kept.
         """
-        return b"".join(self._chunks)
+        return bytes(self._octets)

@@ -1,14 +1,13 @@
 """
-What a POP3 server says, as values: replies, the greeting, capabilities, listings.
+What a POP3 server says, as values: replies, the greeting, capabilities, STAT.
 
 Rules of this file:
 
 - A text is the server's octets decoded as latin-1: every octet survives, none fails.
 - Framing is strict, content is tolerant. A reply begins with `+OK` or `-ERR` or it is no
-  reply; a listing's line is "number, blanks, rest", whatever else stands there.
+  reply.
 - Nothing depends on a text but what the RFCs say: the timestamp, the response code, the
-  numbers of a listing. The one exception is `LOCK_WORDS`, for servers without codes.
-- Listings are parsed by one regular expression over the whole, each linear in time.
+  numbers of STAT. The one exception is `LOCK_WORDS`, for servers without codes.
 - A number that a server claims is only a claim. It is bounded here, and believed nowhere.
 """
 
@@ -17,33 +16,21 @@ from __future__ import annotations
 import math
 import re
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from popfetchd.errors import (
     AuthenticationRefused,
     CommandRefused,
     InUse,
-    LimitExceeded,
     LoginDelayed,
     ProtocolViolation,
     ServerRefusal,
     SystemPermanent,
     SystemTemporary,
 )
-from popfetchd.values import DropListing, MessageNumber, Octets, UniqueId
+from popfetchd.values import DropListing, Octets
 
-
-LONGEST_UNIQUE_ID = 4096
-"""
-Octets of a unique-id. RFC 1939 §7 says 70; servers were seen to send a Message-ID, which
-may be far longer. Beyond this the message counts as listed without one.
-"""
-
-MOST_MESSAGES = 500_000
-"""Lines of a listing: what neomutt takes, and about 100 MB of memory here."""
 
 LOCK_WORDS = re.compile(r"\block|\bin use\b|\bbusy\b", re.IGNORECASE)
 """
@@ -254,15 +241,10 @@ class Capabilities:
         return float(word) if re.fullmatch("[0-9]{1,9}", word) else None
 
 
-# -- listings -------------------------------------------------------------------------
+# -- the drop listing -----------------------------------------------------------------
 
 _CLAIM = r"(-?[0-9]{1,18})"
 _DROP_LISTING = re.compile(rf"\s*{_CLAIM}[0-9]*\s+{_CLAIM}")
-_NUMBER = rb"^[ \t]*0*([1-9][0-9]{0,8})"
-_SCAN_LINE = re.compile(
-    _NUMBER + rb"(?:[ \t]+([0-9]{1,18})|(?=[ \t\r\n]))", re.MULTILINE
-)
-_UNIQUE_ID_LINE = re.compile(_NUMBER + rb"[ \t]+([^ \t\r\n][^\r\n]*)", re.MULTILINE)
 
 
 def parse_drop_listing(text: str) -> DropListing:
@@ -277,38 +259,3 @@ def parse_drop_listing(text: str) -> DropListing:
         raise ProtocolViolation("STAT", "no two numbers", text.encode("latin-1"))
     messages, octets = (max(0, int(digits)) for digits in found.groups())
     return DropListing(messages, Octets(octets))
-
-
-def parse_scan_listing(body: bytes) -> dict[MessageNumber, Octets]:
-    """
-    Read the lines of a +OK to LIST (RFC 1939 §5): the octets claimed for each number.
-
-    A line with a number and no size claims 0 octets; one without a number is no message.
-    Raises LimitExceeded.
-    """
-    _count(body)
-    sizes = {int(n): int(size or 0) for n, size in _SCAN_LINE.findall(body)}
-    return cast("dict[MessageNumber, Octets]", sizes)
-
-
-def parse_unique_id_listing(body: bytes) -> dict[MessageNumber, UniqueId]:
-    """
-    Read the lines of a +OK to UIDL (RFC 1939 §7): the unique-id of each number.
-
-    A number with no unique-id, with one longer than LONGEST_UNIQUE_ID (never cut: two
-    might become equal) or with two of them is left out. Raises LimitExceeded.
-    """
-    _count(body)
-    lines = [(int(n), rest.rstrip(b" \t")) for n, rest in _UNIQUE_ID_LINE.findall(body)]
-    ids = {
-        n: uid.decode("latin-1") for n, uid in lines if len(uid) <= LONGEST_UNIQUE_ID
-    }
-    if len(ids) < len(lines):
-        times = Counter(number for number, _ in lines)
-        ids = {number: uid for number, uid in ids.items() if times[number] == 1}
-    return cast("dict[MessageNumber, UniqueId]", ids)
-
-
-def _count(body: bytes) -> None:
-    if body.count(b"\n") > MOST_MESSAGES:
-        raise LimitExceeded("MOST_MESSAGES", MOST_MESSAGES)

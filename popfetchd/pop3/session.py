@@ -39,6 +39,7 @@ from popfetchd.errors import (
     StlsUnavailable,
 )
 from popfetchd.pop3 import auth
+from popfetchd.pop3.listings import parse_scan_listing, parse_unique_id_listing
 from popfetchd.pop3.multiline import CRLF, Collector
 from popfetchd.pop3.protocol import (
     LONGEST_COMMAND,
@@ -57,8 +58,6 @@ from popfetchd.pop3.replies import (
     Greeting,
     Reply,
     parse_drop_listing,
-    parse_scan_listing,
-    parse_unique_id_listing,
     refusal,
 )
 from popfetchd.pop3.transport import Deadline, TlsContexts, Transport, connect
@@ -81,7 +80,7 @@ CAPABILITY_OCTETS = 65_536
 LISTING_OCTETS = 33_554_432
 """
 Octets of a reply to LIST or UIDL: 32 MiB hold 400,000 of the longest lawful unique-ids
-(RFC 1939 §7: 70 characters, and the number before them).
+(RFC 1939 §7: 70 characters, and the number before them), a million of usual ones (20).
 """
 
 TOP_OCTETS = 1_048_576
@@ -603,11 +602,10 @@ class Body:
 
 
 def _head(body: Body) -> bytes:
-    kept, room = [], TOP_OCTETS
+    kept = bytearray()
     for chunk in body:
-        kept.append(chunk[:room])
-        room -= len(kept[-1])
-    return b"".join(kept)
+        kept += chunk[: TOP_OCTETS - len(kept)]
+    return bytes(kept)
 
 
 def _reply(event: Event) -> Reply:
