@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 from popfetchd.values import (
@@ -233,7 +233,7 @@ def _worth_it(
             worth.append(listed.number)
         else:
             skipped[reason] += 1
-    return replace(unsettled, numbers=worth), skipped
+    return Messages(unsettled.listing, worth), skipped
 
 
 def in_one_session(wanted: Iterable[Listed]) -> tuple[list[Listed], int]:
