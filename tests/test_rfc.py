@@ -47,7 +47,7 @@ CONTENTS = {
 }
 """The numbered sections of each RFC, from its own table of contents."""
 
-EXCERPTS = {"4422", "6125", "6186"}
+EXCERPTS = {"4422", "5321", "5322", "6125", "6186"}
 """RFCs that are read only where another one leads to them."""
 
 CITED = re.compile(r"RFC (\d{4}),? (?:§|section )(\d+(?:\.\d+)*)")
