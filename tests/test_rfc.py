@@ -162,9 +162,9 @@ def test_a_row_has_a_status_and_what_goes_with_it(chapter: str) -> None:
 @each_chapter
 def test_what_a_row_names_exists(chapter: str) -> None:
     """Each name in the code is defined, each test and each dialogue is there."""
-    for it in rows(chapter):
-        assert [] == [name for name in it.code if not is_there(CODE, name)], it
-        assert [] == [name for name in it.tests if not is_a_test(name)], it
+    found = rows(chapter)
+    assert set() == {it for row in found for it in row.code if not is_there(CODE, it)}
+    assert set() == {it for row in found for it in row.tests if not is_a_test(it)}
 
 
 @pytest.mark.parametrize("rfc", CONTENTS)
