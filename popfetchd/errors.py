@@ -27,6 +27,7 @@ The tree::
     │   ├── NameNotResolved         dns
     │   ├── ConnectFailed           connect
     │   ├── TimedOut                timeout
+    │   │   └── TooSlow             timeout         some octets, and never the last
     │   └── Disconnected            disconnected
     ├── TlsError
     │   ├── TlsFailed               tls             handshake, version, cipher
@@ -420,6 +421,27 @@ class TimedOut(NetworkError):
     @property
     def hint(self) -> str:
         return "the server or the network is slow; `timeout:` and `deadline:` set the limits"
+
+
+class TooSlow(TimedOut):
+    """
+    A reply came in dribbles: fewer than *least* octets a second.
+    """
+
+    def __init__(self, step: str, seconds: float, least: int) -> None:
+        super().__init__(step, seconds)
+        self.args = (step, seconds, least)
+        self.least = least
+
+    def __str__(self) -> str:
+        return (
+            f"no end of {self.step} after {self.seconds:.0f} s: "
+            f"fewer than {self.least} octets a second"
+        )
+
+    @property
+    def hint(self) -> str:
+        return "popfetchd tries again by itself; if it lasts, the server or the network is hardly working"
 
 
 class Disconnected(NetworkError):

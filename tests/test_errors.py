@@ -61,6 +61,7 @@ from popfetchd.errors import (
     TimedOut,
     TlsError,
     TlsFailed,
+    TooSlow,
     TooSoon,
     Unexpected,
     UnsafeArchive,
@@ -159,6 +160,12 @@ TOLD = [
         TimedOut("RETR", 60.0),
         "no end of RETR within 60 s",
         "the server or the network is slow; `timeout:` and `deadline:` set the limits",
+        (Reason.TIMEOUT, NETWORK, TRANSIENT),
+    ),
+    (
+        TooSlow("RETR", 61.2, 100),
+        "no end of RETR after 61 s: fewer than 100 octets a second",
+        "popfetchd tries again by itself; if it lasts, the server or the network is hardly working",
         (Reason.TIMEOUT, NETWORK, TRANSIENT),
     ),
     (

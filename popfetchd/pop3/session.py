@@ -41,6 +41,7 @@ from popfetchd.errors import (
 from popfetchd.pop3 import auth
 from popfetchd.pop3.listings import parse_scan_listing, parse_unique_id_listing
 from popfetchd.pop3.multiline import CRLF, Collector
+from popfetchd.pop3.pace import Pace
 from popfetchd.pop3.protocol import (
     LONGEST_COMMAND,
     BodyChunk,
@@ -120,7 +121,9 @@ class Session:
     and ServerRefusal for a -ERR, which leaves the session as it was.
     """
 
-    def __init__(self, server: Server, transport: Transport) -> None:
+    def __init__(
+        self, server: Server, transport: Transport, pace: Pace | None = None
+    ) -> None:
         self.id = SessionId(secrets.token_hex(8))
         self.greeting = Greeting("", None)
         self.capabilities = Capabilities()
@@ -132,6 +135,7 @@ class Session:
         self._server = server
         self._transport = transport
         self._protocol = Protocol()
+        self._pace = pace or Pace()
         self._unspoken: tuple[bytes, ...] = ()
         """What no error of this session may repeat: some servers echo, also later."""
 
@@ -510,11 +514,19 @@ class Session:
     def _event(self) -> Event:
         with self._breaking():
             while isinstance(event := self._protocol.next_event(), NeedData):
-                if data := self._transport.recv(self._protocol.step):
+                if data := self._received():
                     self._protocol.receive(data)
                 else:
                     self._protocol.receive_eof()
+            if not isinstance(event, BodyChunk):
+                self._pace.begin()
             return event
+
+    def _received(self) -> bytes:
+        step, begun = self._protocol.step, self._pace.clock()
+        data = self._transport.recv(step)
+        self._pace.received(len(data), self._pace.clock() - begun, step)
+        return data
 
     def _write(self, data: bytes) -> None:
         self._transport.send(data, self._protocol.step)
