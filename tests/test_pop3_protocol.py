@@ -267,6 +267,14 @@ def test_auth_is_a_conversation() -> None:
     assert State.TRANSACTION == protocol.state
 
 
+def test_challenges_may_be_long() -> None:
+    """What limits a reply to 512 octets limits no challenge (RFC 5034 §4)."""
+    protocol = in_state(State.AUTHORIZATION)
+    protocol.send(Command.AUTH, b"X")
+    challenge = b"YWFh" * (LONGEST_ANSWER // 4 - 1)
+    assert [Continuation(challenge)] == fed(protocol, b"+ " + challenge + b"\r\n")
+
+
 @pytest.mark.parametrize("received", [b"", b"-ERR no\r\n"])
 def test_no_answer_without_a_challenge(received: bytes) -> None:
     """Nothing is answered that was not asked, nor after the end."""
