@@ -11,6 +11,8 @@ Rules of this file:
 - A command is an argv and goes to no shell. It gets no input, no terminal, a time limit
   and a bounded output; its first line counts. One that overruns is killed with its whole
   process group. What it says on standard error is dropped, as it may hold the secret.
+- An access token is printable ASCII without a blank: a program that printed JSON, or an
+  excuse, gave none.
 - Nothing of a secret is ever in an error: only where it was sought and what failed.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -29,13 +32,17 @@ from typing import assert_never
 
 from popfetchd.errors import SecretUnavailable, quote
 from popfetchd.values import (
+    AccessToken,
     InlineSecret,
+    NoSecret,
+    PasswordSource,
     Secret,
     SecretCommand,
     SecretCredential,
     SecretFile,
     SecretSource,
     SecretVariable,
+    TokenSource,
 )
 
 
@@ -62,19 +69,69 @@ def read(
     *environ* is searched for variables and handed to commands, *timeout* is a command's
     time in seconds. Raises SecretUnavailable.
     """
+
+    def found(place: PasswordSource) -> Secret:
+        return _read(place, environ, timeout, run_secrets)
+
+    match source:
+        case TokenSource(place):
+            return _token(place, found(place))
+        case NoSecret():
+            return Secret("")
+        case _:
+            return found(source)
+
+
+def _read(
+    source: PasswordSource,
+    environ: Mapping[str, str],
+    timeout: float,
+    run_secrets: Path,
+) -> Secret:
     match source:
         case InlineSecret():
             return source.secret
         case SecretFile():
-            return _from_file(f"the file {quote(str(source.path))}", source.path)
+            return _from_file(_origin(source), source.path)
         case SecretVariable():
-            return _from_variable(source.name, environ)
+            return _from_variable(_origin(source), source.name, environ)
         case SecretCommand():
-            return _from_command(source.argv, environ, timeout)
+            return _from_command(_origin(source), source.argv, environ, timeout)
         case SecretCredential():
-            return _from_credential(source.name, environ, run_secrets)
+            return _from_credential(_origin(source), source.name, environ, run_secrets)
         case _:
             assert_never(source)
+
+
+def _origin(source: PasswordSource) -> str:
+    """
+    Name *source* for people.
+    """
+    match source:
+        case InlineSecret():
+            return "the configuration"
+        case SecretFile():
+            return f"the file {quote(str(source.path))}"
+        case SecretVariable():
+            return f"the variable {quote(source.name)}"
+        case SecretCommand():
+            # Its arguments may hold secrets.
+            return f"the command {quote(source.argv[0])}"
+        case SecretCredential():
+            return f"the credential {quote(source.name)}"
+        case _:
+            assert_never(source)
+
+
+def _token(source: PasswordSource, found: Secret) -> AccessToken:
+    """
+    Return what was *found* as an access token (RFC 6749 appendix A.12: VSCHAR).
+    """
+    text = found.reveal()
+    if not re.fullmatch("[!-~]+", text):
+        problem = "it is no access token: it holds a blank, or what is not ASCII"
+        raise SecretUnavailable(_origin(source), problem)
+    return AccessToken(text)
 
 
 def _secret(origin: str, octets: bytes) -> Secret:
@@ -135,9 +192,8 @@ def _judge(origin: str, mode: int, *, guarded: bool) -> None:
 
 
 def _from_credential(
-    name: str, environ: Mapping[str, str], run_secrets: Path
+    origin: str, name: str, environ: Mapping[str, str], run_secrets: Path
 ) -> Secret:
-    origin = f"the credential {quote(name)}"
     if not name or "/" in name or name.startswith("."):
         raise SecretUnavailable(origin, "its name would lead elsewhere")
     # systemd.exec(5): set only where the unit loads credentials.
@@ -148,8 +204,7 @@ def _from_credential(
 # -- the environment ------------------------------------------------------------------
 
 
-def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:
-    origin = f"the variable {quote(name)}"
+def _from_variable(origin: str, name: str, environ: Mapping[str, str]) -> Secret:
     value = environ.get(name)
     if value is None:
         raise SecretUnavailable(origin, "it is not set")
@@ -160,9 +215,8 @@ def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:
 
 
 def _from_command(
-    argv: tuple[str, ...], environ: Mapping[str, str], timeout: float
+    origin: str, argv: tuple[str, ...], environ: Mapping[str, str], timeout: float
 ) -> Secret:
-    origin = f"the command {quote(argv[0])}"  # its arguments may hold secrets
     try:
         status, output = _run(argv, environ, timeout)
     except subprocess.TimeoutExpired:

@@ -40,7 +40,9 @@ The tree::
     │   ├── NoMechanism             auth            nothing that both sides may use
     │   └── ServerRefusal                           -ERR
     │       ├── CommandRefused          protocol     without a code we know
+    │       │   └── Utf8Required        protocol     [UTF8]
     │       ├── AuthenticationRefused   auth
+    │       │   └── TokenRefused        auth         an access token was
     │       ├── InUse                   in_use       [IN-USE]
     │       ├── LoginDelayed            login_delay  [LOGIN-DELAY]
     │       ├── SystemTemporary         sys_temp     [SYS/TEMP]
@@ -637,20 +639,75 @@ class CommandRefused(ServerRefusal):
         return "popfetchd tries again by itself; the server's text may tell more"
 
 
+class Utf8Required(CommandRefused):
+    """
+    The server would give it to a client that has said UTF8 only (RFC 6856 section 5).
+    """
+
+    @property
+    def hint(self) -> str:
+        return "do not write `utf8: false`: this message is written in UTF-8"
+
+
 class AuthenticationRefused(ServerRefusal):
     """
     User or password were refused ([AUTH], RFC 3206, or -ERR without a code).
+
+    *mechanism* is the one of AUTH that was used, e.g. SCRAM-SHA-256; else empty.
     """
 
     reason = Reason.AUTH
     fault = Fault.OPERATOR
     durability = Durability.PERMANENT
 
+    def __init__(self, command: str, text: str, mechanism: str = "") -> None:
+        super().__init__(command, text)
+        self.mechanism = mechanism
+
     @property
     def hint(self) -> str:
+        if self.mechanism.startswith(("SCRAM", "CRAM")):
+            return (
+                "check user and password; if they are right, the server may not keep "
+                f"them as {self.mechanism} needs: name another, such as `auth: plain`"
+            )
         return (
             "check user and password; the provider may want POP switched on, "
             "or a password for this application"
+        )
+
+
+LONGEST_TOKEN_OF_EXCHANGE = 4096
+"""Characters: Exchange Online refuses longer access tokens on POP3 since July 2025."""
+
+
+class TokenRefused(AuthenticationRefused):
+    """
+    An access token was refused. *told* is what the server's challenge said of it, often
+    JSON (RFC 7628 §3.2.2), *length* the token's, in characters.
+    """
+
+    def __init__(
+        self, command: str, text: str, mechanism: str, told: bytes, length: int
+    ) -> None:
+        super().__init__(command, text, mechanism)
+        self.told = told
+        self.length = length
+
+    def __str__(self) -> str:
+        told = f", and told {quote(self.told)}" if self.told else ""
+        return super().__str__() + told
+
+    @property
+    def hint(self) -> str:
+        if self.length > LONGEST_TOKEN_OF_EXCHANGE:
+            return (
+                f"the token has {self.length} characters, and Exchange takes "
+                f"{LONGEST_TOKEN_OF_EXCHANGE} on POP3: ask for fewer scopes"
+            )
+        return (
+            "the token may have expired, be another user's, or lack the scope for POP; "
+            "it is asked for anew at the next visit"
         )
 
 

@@ -94,6 +94,8 @@ class Server:
     tls: TlsPolicy
     timeout: float
     """Seconds that any one step may take."""
+    utf8: bool = True
+    """Ask for messages as they are (RFC 6856) where the server has another form too."""
 
 
 class Mechanism(StrEnum):
@@ -103,8 +105,15 @@ class Mechanism(StrEnum):
 
     AUTO = "auto"
     USER = "user"
-    PLAIN = "plain"
     APOP = "apop"
+    PLAIN = "plain"
+    LOGIN = "login"
+    CRAM_MD5 = "cram-md5"
+    SCRAM_SHA_1 = "scram-sha-1"
+    SCRAM_SHA_256 = "scram-sha-256"
+    XOAUTH2 = "xoauth2"
+    OAUTHBEARER = "oauthbearer"
+    EXTERNAL = "external"
 
 
 class Secret:
@@ -131,6 +140,14 @@ class Secret:
     def __reduce__(self) -> str:
         message = "a secret is not to be pickled"
         raise TypeError(message)
+
+
+class AccessToken(Secret):
+    """
+    A secret that is no password but a bearer token (RFC 6750).
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +195,28 @@ class SecretCredential:
     name: str
 
 
-SecretSource = (
+PasswordSource = (
     InlineSecret | SecretFile | SecretVariable | SecretCommand | SecretCredential
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSource:
+    """
+    An access token, from where a password may come from too.
+    """
+
+    source: PasswordSource
+
+
+@dataclass(frozen=True, slots=True)
+class NoSecret:
+    """
+    None is needed: the client certificate is the proof (EXTERNAL).
+    """
+
+
+SecretSource = PasswordSource | TokenSource | NoSecret
 
 
 @dataclass(frozen=True, slots=True)
@@ -757,24 +793,6 @@ class Unproven(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
-    """
-    What a server showed to be known by; times are seconds since 1970.
-
-    The texts are its own words: empty where the certificate was not verified but pinned.
-    *sha256* is the fingerprint of the certificate (DER), 64 lower-case hex digits.
-    """
-
-    sha256: str
-    subject: str = ""
-    issuer: str = ""
-    names: tuple[str, ...] = ()
-    """Whom it is for: DNS names and addresses."""
-    not_before: float | None = None
-    not_after: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Channel:
     """
     What the channel to the server is made of.
@@ -785,8 +803,6 @@ class Channel:
     cipher: str | None = None
     certificate_expiry: float | None = None
     """Seconds since 1970; None without TLS."""
-    certificate: Certificate | None = None
-    """None without TLS."""
 
 
 @dataclass(frozen=True, slots=True)

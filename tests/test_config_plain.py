@@ -138,6 +138,42 @@ def test_secret(keys, source):
     assert source == account(password_env=None, **keys).login.secret
 
 
+@pytest.mark.parametrize(
+    ("keys", "source"),
+    [
+        (
+            {"access_token_file": "/s/{user}"},
+            values.SecretFile(Path("/s/alice@example.net")),
+        ),
+        ({"access_token_env": "T"}, values.SecretVariable("T")),
+        ({"access_token_command": ["oama"]}, values.SecretCommand(("oama",))),
+        ({"access_token_credential": "t"}, values.SecretCredential("t")),
+    ],
+)
+def test_access_token(keys, source):
+    """
+    An access token comes from where a password may come from, and is known as one.
+    """
+    found = account(password_env=None, **keys).login.secret
+    assert values.TokenSource(source) == found
+
+
+def test_external_has_no_secret():
+    """
+    The client certificate is the proof, whatever secret the defaults hold.
+    """
+    found = account(auth="external", client_cert="/c.pem")
+    assert values.NoSecret() == found.login.secret
+
+
+def test_utf8():
+    """
+    Messages are asked for as they are, unless the operator does not want that.
+    """
+    assert account().server.utf8
+    assert not account(utf8="false").server.utf8
+
+
 def test_inline_secret():
     """
     A password in the file is a secret that does not print.

@@ -53,6 +53,7 @@ accounts:
   tls: implicit
   auth: auto
   password: (hidden)
+  utf8: true
   cron: '*/10 8-18 * * mon-fri'
   timezone: Europe/Berlin
   delete_after: 30d
@@ -72,6 +73,7 @@ accounts:
   password_command:
   - pass
   - (hidden)
+  utf8: true
   every: 1m30s
   jitter: 30s
   delete_after: verified

@@ -14,12 +14,15 @@ import pytest
 from popfetchd import credentials
 from popfetchd.errors import SecretUnavailable
 from popfetchd.values import (
+    AccessToken,
     InlineSecret,
+    NoSecret,
     Secret,
     SecretCommand,
     SecretCredential,
     SecretFile,
     SecretVariable,
+    TokenSource,
 )
 
 
@@ -315,3 +318,54 @@ def test_left_behind():
     """
     line = "sleep 5 & echo hunter2"
     assert "hunter2" == revealed(shell(line), timeout=2.0)
+
+
+# -- access tokens --------------------------------------------------------------------
+
+
+TOKEN = "ya29.a0-_~+/=="
+
+
+def sources(tmp_path, text):
+    """
+    Yield each source of a secret, which gives *text*.
+    """
+    path = tmp_path / "hunter2"
+    path.write_text(text)
+    path.chmod(0o600)
+    yield InlineSecret(Secret(text))
+    yield SecretFile(path)
+    yield SecretVariable("HUNTER")
+    yield SecretCommand(("printf", "%s", text))
+    yield SecretCredential(path.name)
+
+
+def test_token(tmp_path):
+    """
+    An access token comes from where a password may, and is known as a token.
+    """
+    environ = {"HUNTER": TOKEN, "PATH": os.environ["PATH"]}
+    for source in sources(tmp_path, TOKEN):
+        found = credentials.read(
+            TokenSource(source), environ=environ, run_secrets=tmp_path
+        )
+        assert (AccessToken, TOKEN) == (type(found), found.reveal())
+
+
+@pytest.mark.parametrize("text", ["Bearer ya29", '{"access_token": "ya29"}', "tökén"])
+def test_what_is_no_token(tmp_path, text):
+    """
+    What a program printed instead of a token is refused, and not repeated.
+    """
+    environ = {"HUNTER": text, "PATH": os.environ["PATH"]}
+    for source in sources(tmp_path, text):
+        with pytest.raises(SecretUnavailable, match="it is no access token") as caught:
+            credentials.read(TokenSource(source), environ=environ, run_secrets=tmp_path)
+        assert text not in str(caught.value)
+
+
+def test_none_needed():
+    """
+    Where a certificate is the proof there is nothing to read.
+    """
+    assert "" == revealed(NoSecret())

@@ -61,10 +61,12 @@ from popfetchd.errors import (
     TimedOut,
     TlsError,
     TlsFailed,
+    TokenRefused,
     TooSlow,
     TooSoon,
     Unexpected,
     UnsafeArchive,
+    Utf8Required,
     quote,
 )
 from popfetchd.values import Secret
@@ -239,6 +241,39 @@ TOLD = [
             "or a password for this application"
         ),
         (Reason.AUTH, OPERATOR, PERMANENT),
+    ),
+    (
+        AuthenticationRefused("AUTH", "[AUTH] wrong", "SCRAM-SHA-1"),
+        "the server refused AUTH: '[AUTH] wrong'",
+        (
+            "check user and password; if they are right, the server may not keep them "
+            "as SCRAM-SHA-1 needs: name another, such as `auth: plain`"
+        ),
+        (Reason.AUTH, OPERATOR, PERMANENT),
+    ),
+    (
+        TokenRefused("AUTH", "[AUTH] no", "XOAUTH2", b'{"status":"401"}\x1b', 4096),
+        ("the server refused AUTH: '[AUTH] no', and told '{\"status\":\"401\"}\\x1b'"),
+        (
+            "the token may have expired, be another user's, or lack the scope for POP; "
+            "it is asked for anew at the next visit"
+        ),
+        (Reason.AUTH, OPERATOR, PERMANENT),
+    ),
+    (
+        TokenRefused("AUTH", "[AUTH] no", "XOAUTH2", b"", 4097),
+        "the server refused AUTH: '[AUTH] no'",
+        (
+            "the token has 4097 characters, and Exchange takes 4096 on POP3: ask for "
+            "fewer scopes"
+        ),
+        (Reason.AUTH, OPERATOR, PERMANENT),
+    ),
+    (
+        Utf8Required("RETR", "[UTF8] no"),
+        "the server refused RETR: '[UTF8] no'",
+        "do not write `utf8: false`: this message is written in UTF-8",
+        (Reason.PROTOCOL, SERVER, TRANSIENT),
     ),
     (
         InUse("PASS", "[IN-USE] locked"),

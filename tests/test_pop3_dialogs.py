@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.dialogs.script import Dialog, act, every_dialog, longest_run, replay
+from popfetchd.pop3 import auth
+from tests.dialogs.script import (
+    NONCE,
+    Dialog,
+    act,
+    every_dialog,
+    longest_run,
+    replay,
+)
 
 
 MOST_SPLITS = 600
@@ -38,6 +46,11 @@ def context(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
+
+
+@pytest.fixture(autouse=True)
+def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "new_nonce", lambda: NONCE)
 
 
 def test_there_are_enough_of_them() -> None:

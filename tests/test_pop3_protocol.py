@@ -111,6 +111,7 @@ def test_what_the_table_forbids_is_refused(state: State, command: Command) -> No
         (State.AUTHORIZATION, Command.APOP, State.TRANSACTION, State.AUTHORIZATION),
         (State.AUTHORIZATION, Command.AUTH, State.TRANSACTION, State.AUTHORIZATION),
         (State.AUTHORIZATION, Command.STLS, State.AUTHORIZATION, State.AUTHORIZATION),
+        (State.AUTHORIZATION, Command.UTF8, State.AUTHORIZATION, State.AUTHORIZATION),
         (State.AUTHORIZATION, Command.QUIT, State.CLOSED, State.CLOSED),
         (State.TRANSACTION, Command.DELE, State.TRANSACTION, State.TRANSACTION),
         (State.TRANSACTION, Command.QUIT, State.CLOSED, State.CLOSED),

@@ -28,11 +28,11 @@ from popfetchd.errors import (
     StlsInjected,
     TimedOut,
 )
-from popfetchd.pop3 import auth, listings, session
+from popfetchd.pop3 import listings, sasl, session
 from popfetchd.pop3.protocol import State
 from popfetchd.pop3.session import PIPELINE_DEPTH, Body, Session, open_session
 from popfetchd.pop3.transport import Deadline, TlsContexts, Transport
-from popfetchd.values import Mechanism, Secret, Server, TlsMode, TlsPolicy
+from popfetchd.values import AccessToken, Mechanism, Secret, Server, TlsMode, TlsPolicy
 from tests.dialogs.script import PATIENCE, ScriptedServer, parse
 
 
@@ -90,6 +90,14 @@ def test_the_gate() -> None:
                 session.login("mary", Secret("x"), mechanism)
 
 
+def test_the_gate_for_tokens() -> None:
+    """An access token is not sent in clear, whatever the operator wrote."""
+    with opened(GREETED) as session:
+        for mechanism in Mechanism:
+            with pytest.raises(LocalProtocolError, match="login without TLS"):
+                session.login("mary", AccessToken("t"), mechanism)
+
+
 @pytest.mark.parametrize("octet", ["\r", "\n", "\0", "\r\nDELE 1", "\ud800"])
 @pytest.mark.parametrize("mechanism", Mechanism)
 def test_credentials_are_one_line(octet: str, mechanism: Mechanism) -> None:
@@ -125,7 +133,7 @@ def test_the_longest_password() -> None:
     script = f"C: USER mary\nS: +OK\nC: PASS \\xc3\\xbc b{'x' * 244}\nS: +OK\n"
     with opened(f"{GREETED}{script}C: CAPA\nS: -ERR\n") as session:
         assert session.mechanism is None
-        session.login("mary", Secret(password), Mechanism.AUTO)
+        session.login("mary", Secret(password), Mechanism.USER)
         assert (State.TRANSACTION, Mechanism.USER) == (session.state, session.mechanism)
 
 
@@ -139,7 +147,7 @@ def test_a_long_initial_response_waits() -> None:
         assert State.TRANSACTION == session.state
 
 
-class Riddle:
+class Riddle(sasl.SaslMechanism):
     """
     A mechanism in which the server begins.
     """
@@ -157,16 +165,16 @@ def test_a_mechanism_of_challenges() -> None:
     """Where the server begins, each challenge gets its answer."""
     script = "C: AUTH RIDDLE\nS: + YWI=\nC: YmE=\nS: + \nC: \nS: +OK\n"
     with opened(GREETED + script) as session:
-        session._authenticate(Riddle())
+        session._authenticate(Mechanism.PLAIN, Riddle())
         assert State.TRANSACTION == session.state
 
 
 def test_challenges_without_end() -> None:
     """A server that goes on asking is left."""
-    rounds = "S: + \nC: \n" * auth.MOST_CHALLENGES
+    rounds = "S: + \nC: \n" * sasl.MOST_CHALLENGES
     with opened(f"{GREETED}C: AUTH RIDDLE\n{rounds}") as session:
         with pytest.raises(LimitExceeded, match="MOST_CHALLENGES"):
-            session._authenticate(Riddle())
+            session._authenticate(Mechanism.PLAIN, Riddle())
         assert State.BROKEN == session.state
 
 

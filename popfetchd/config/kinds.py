@@ -5,7 +5,6 @@ Rules of this file:
 
 - A kind joins a reader, the JSON schema that an editor is given, and how the value is
   spelled where a configuration is shown.
-- What only a later release understands is refused with that sentence.
 """
 
 from __future__ import annotations
@@ -27,11 +26,6 @@ MOST_SESSIONS = 10_000
 
 HIDDEN = "(hidden)"
 """What stands for a secret wherever a configuration is shown."""
-
-MECHANISMS_NOT_YET = dict.fromkeys(
-    ("login", "cram-md5", "scram-sha-256", "xoauth2", "oauthbearer"),
-    "this mechanism comes with a later release; use auto, user, plain or apop",
-)
 
 
 class Level(StrEnum):
@@ -190,7 +184,7 @@ Patterns = Annotated[
 ]
 Listen = Annotated[str, _scalar(readers.listen), _schema("string", minLength=1)]
 Tls = Annotated[TlsMode, _scalar(readers.word(TlsMode))]
-Auth = Annotated[Mechanism, _scalar(readers.word(Mechanism, MECHANISMS_NOT_YET))]
+Auth = Annotated[Mechanism, _scalar(readers.word(Mechanism))]
 Format = Annotated[ArchiveFormat, _scalar(readers.word(ArchiveFormat))]
 
 LogLevel = Annotated[Level, _scalar(readers.word(Level))]

@@ -43,7 +43,14 @@ from popfetchd.config.rules import Fault
 from popfetchd.errors import ConfigurationError, Mistake
 
 
-RELATIVE = ("ledger", "ca_file", "client_cert", "client_key", "password_file")
+RELATIVE = (
+    "ledger",
+    "ca_file",
+    "client_cert",
+    "client_key",
+    "password_file",
+    "access_token_file",
+)
 """Keys whose paths may start from the folder of their file."""
 
 NO_MAPPING = "must be a mapping: lines of `key: value`"
@@ -221,7 +228,8 @@ class _Book:
                 main, own, faults(error, Defaults, preset), "defaults"
             )
             return None
-        main.mistakes += told(main, own, rules.impossible(own, defaults), "defaults")
+        impossible = (*rules.impossible(own, defaults), *rules.unfit(own, defaults))
+        main.mistakes += told(main, own, impossible, "defaults")
         main.doubts += told(main, own, rules.doubts(own, defaults), "defaults")
         return defaults
 
@@ -263,7 +271,11 @@ class _Book:
             found = (f for f in faults(error, Account, merged) if _concerns(own, f))
             document.mistakes += told(document, own, found, label)
             return None
-        last = [*rules.impossible(own, account), *rules.unfillable(account)]
+        last = [
+            *rules.impossible(own, account),
+            *rules.unfit(own, account),
+            *rules.unfillable(account),
+        ]
         last += [] if last else self.places.take(account)
         document.mistakes += told(document, own, last, label)
         document.doubts += told(document, own, rules.doubts(own, account), label)

@@ -22,13 +22,9 @@ from popfetchd.values import Mechanism, TlsMode
 
 
 NOT_YET = {
-    "oauth2": "OAuth 2.0 comes with a later release",
-    "access_token": "OAuth 2.0 comes with a later release",
-    "access_token_file": "OAuth 2.0 comes with a later release",
-    "access_token_env": "OAuth 2.0 comes with a later release",
-    "access_token_command": "OAuth 2.0 comes with a later release",
-    "access_token_credential": "OAuth 2.0 comes with a later release",
-    "access_token_keyring": "OAuth 2.0 comes with a later release",
+    "oauth2": "comes with a later release; use access_token_command",
+    "access_token": "lasts an hour; write access_token_command or access_token_file",
+    "access_token_keyring": "keyrings come with a later release; use access_token_command",
     "password_keyring": "keyrings come with a later release; use password_command",
     "fingerprint_sha256": "pinning comes with a later release; use ca_file",
     "server_name": "comes with a later release; `host` is the name that is verified",
@@ -78,7 +74,7 @@ class Settings(Strict):
     client_key: kinds.AbsolutePath | None = None
     """Its key (PEM, not encrypted), unless it stands in `client_cert`."""
     auth: kinds.Auth = Mechanism.AUTO
-    """How to log in; auto takes the strongest that the server offers."""
+    """How to log in; auto takes the strongest that the server offers on this channel."""
     password: kinds.Password | None = None
     """Written in the file itself, which then nobody else may read; better not."""
     password_file: kinds.Template | None = None
@@ -89,6 +85,16 @@ class Settings(Strict):
     """The first line that a program prints; a list of words, no shell."""
     password_credential: kinds.Credential | None = None
     """A systemd credential, else a file below /run/secrets."""
+    access_token_file: kinds.Template | None = None
+    """For OAuth 2.0: a file that another program keeps an access token in."""
+    access_token_env: kinds.Variable | None = None
+    """An access token in an environment variable."""
+    access_token_command: kinds.Command | None = None
+    """A program that prints an access token; asked at each visit."""
+    access_token_credential: kinds.Credential | None = None
+    """An access token in a systemd credential, else in a file below /run/secrets."""
+    utf8: kinds.Switch = True
+    """Ask for messages as they are (RFC 6856), where the server announces UTF8."""
     every: kinds.Interval | None = None
     """From one visit to the next; each account at its own phase."""
     jitter: kinds.Delay = 30.0

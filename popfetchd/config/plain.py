@@ -88,7 +88,9 @@ def _server(account: Account) -> values.Server:
     policy = values.TlsPolicy(
         account.tls, account.ca_file, account.client_cert, account.client_key
     )
-    return values.Server(account.host, port(account), policy, account.timeout)
+    return values.Server(
+        account.host, port(account), policy, account.timeout, account.utf8
+    )
 
 
 def _login_user(account: Account) -> str:
@@ -105,12 +107,29 @@ def _schedule(account: Account) -> values.Schedule:
 
 
 def _secret(account: Account) -> values.SecretSource:
+    if account.auth is values.Mechanism.EXTERNAL:
+        return values.NoSecret()
     if account.password is not None:
         return values.InlineSecret(values.Secret(account.password.get_secret_value()))
-    if account.password_file is not None:
-        return values.SecretFile(Path(filled(account, account.password_file)))
-    if account.password_env is not None:
-        return values.SecretVariable(account.password_env)
-    if account.password_command is not None:
-        return values.SecretCommand(account.password_command)
-    return values.SecretCredential(filled(account, account.password_credential or ""))
+    if password := _source(account, "password"):
+        return password
+    token = _source(account, "access_token")
+    assert token  # noqa: S101 -- an account without a secret was refused
+    return values.TokenSource(token)
+
+
+def _source(account: Account, secret: str) -> values.PasswordSource | None:
+    """
+    Return where *account* has the *secret* of this name, if anywhere.
+    """
+    endings = ("file", "env", "command", "credential")
+    file, name, argv, credential = (getattr(account, f"{secret}_{e}") for e in endings)
+    if file is not None:
+        return values.SecretFile(Path(filled(account, file)))
+    if name is not None:
+        return values.SecretVariable(name)
+    if argv is not None:
+        return values.SecretCommand(argv)
+    if credential is not None:
+        return values.SecretCredential(filled(account, credential))
+    return None

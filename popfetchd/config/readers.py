@@ -55,15 +55,13 @@ def written(value: object) -> str:
     return str(value)
 
 
-def word(choices: type[StrEnum], later: dict[str, str] | None = None) -> Reader:
+def word(choices: type[StrEnum]) -> Reader:
     """
-    Return a reader of *choices*; *later* holds words of later releases, with sentences.
+    Return a reader of *choices*.
     """
     allowed = ", ".join(choices)
 
     def read(text: str) -> StrEnum:
-        if later and text in later:
-            raise ValueError(later[text])
         if text not in list(choices):
             raise ValueError(f"{quote(text)} is not allowed; allowed are {allowed}")
         return choices(text)

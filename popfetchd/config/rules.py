@@ -25,10 +25,10 @@ from popfetchd.config import plain, providers
 from popfetchd.config.document import Mapping, Text
 from popfetchd.config.model import Account, Settings
 from popfetchd.config.scalars import spelled_duration
-from popfetchd.values import ArchiveFormat, TlsMode
+from popfetchd.values import ArchiveFormat, Mechanism, TlsMode
 
 
-SECRETS = frozenset(
+PASSWORDS = frozenset(
     {
         "password",
         "password_file",
@@ -37,6 +37,15 @@ SECRETS = frozenset(
         "password_credential",
     }
 )
+ACCESS_TOKENS = frozenset(
+    {
+        "access_token_file",
+        "access_token_env",
+        "access_token_command",
+        "access_token_credential",
+    }
+)
+SECRETS = PASSWORDS | ACCESS_TOKENS
 SCHEDULES = frozenset({"every", "cron"})
 TLS = frozenset({"tls", "ca_file", "client_cert", "client_key"})
 
@@ -104,8 +113,10 @@ def missing(own: Mapping, merged: Mapping) -> Iterator[Fault]:
     """
     Yield what an account has neither of its *own* nor from the defaults, *merged*.
     """
-    if merged.keys().isdisjoint(SECRETS):
-        yield Fault((), f"has no secret; write one of {', '.join(sorted(SECRETS))}")
+    external = merged.get("auth") == Mechanism.EXTERNAL
+    if merged.keys().isdisjoint(SECRETS) and not external:
+        keys = ", ".join((*sorted(PASSWORDS), *sorted(ACCESS_TOKENS)))
+        yield Fault((), f"has no secret; write one of {keys}")
     provider = providers.named(_word(merged, "provider"))
     tokens = any(key.startswith(TOKENS) for key in merged)
     if provider is not None and provider.tokens_only and not tokens:
@@ -160,6 +171,38 @@ def _impossible_there(own: Mapping, settings: Settings) -> Iterator[Fault]:
         yield Fault(("recent",), "goes with `provider: gmail`, and no other server")
 
 
+def unfit(own: Mapping, settings: Settings) -> Iterator[Fault]:
+    """
+    Yield what in *own* makes mechanism, secret and TLS of *settings* not go together.
+
+    What stands in the defaults alone is told there.
+    """
+    auth = settings.auth
+    secret = next((key for key in SECRETS if getattr(settings, key) is not None), "")
+    if auth is Mechanism.EXTERNAL:
+        yield from _unproven(own, settings)
+        return
+    at = next((key for key in ("auth", secret) if key in own), None)
+    of_tokens = auth in {Mechanism.XOAUTH2, Mechanism.OAUTHBEARER}
+    if at and of_tokens and secret in PASSWORDS:
+        yield Fault((at,), f"`auth: {auth}` takes an access token, not `{secret}`")
+    elif at and secret in ACCESS_TOKENS and not of_tokens and auth != Mechanism.AUTO:
+        yield Fault((at,), f"`auth: {auth}` takes a password, not `{secret}`")
+    at = next((key for key in (secret, "tls") if key in own), None)
+    if at and secret in ACCESS_TOKENS and settings.tls is TlsMode.NONE:
+        yield Fault((at,), "an access token is not sent with `tls: none`")
+
+
+def _unproven(own: Mapping, settings: Settings) -> Iterator[Fault]:
+    for key in own:
+        if key in SECRETS:
+            text = "`auth: external` takes no secret; the certificate is the proof"
+            yield Fault((key,), text)
+    if isinstance(settings, Account) and settings.client_cert is None:
+        at = ("auth",) if "auth" in own else ()
+        yield Fault(at, "`auth: external` needs a `client_cert`")
+
+
 def unfillable(account: Account) -> Iterator[Fault]:
     """
     Yield which templates of *account* its own words cannot be put into.
@@ -168,6 +211,8 @@ def unfillable(account: Account) -> Iterator[Fault]:
         (("archive", "path"), account.archive.path),
         (("password_file",), account.password_file),
         (("password_credential",), account.password_credential),
+        (("access_token_file",), account.access_token_file),
+        (("access_token_credential",), account.access_token_credential),
     ):
         try:
             plain.filled(account, template or "")

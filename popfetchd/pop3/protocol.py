@@ -71,6 +71,7 @@ class Command(StrEnum):
     GREETING = "greeting"
     CAPA = "CAPA"
     STLS = "STLS"
+    UTF8 = "UTF8"
     USER = "USER"
     PASS = "PASS"  # noqa: S105 -- the keyword
     APOP = "APOP"
@@ -107,6 +108,7 @@ TRANSITIONS: dict[State, dict[Command, Move]] = {
     State.AUTHORIZATION: {
         Command.CAPA: _STAY_OUT,
         Command.STLS: _STAY_OUT,  # RFC 2595 §4: in this state only
+        Command.UTF8: _STAY_OUT,  # RFC 6856 §2: in this state only
         Command.USER: _STAY_OUT,
         Command.PASS: _LOG_IN,
         Command.APOP: _LOG_IN,

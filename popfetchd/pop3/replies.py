@@ -28,6 +28,7 @@ from popfetchd.errors import (
     ServerRefusal,
     SystemPermanent,
     SystemTemporary,
+    Utf8Required,
 )
 from popfetchd.values import DropListing, Octets
 
@@ -116,8 +117,9 @@ _REFUSALS: tuple[tuple[str, type[ServerRefusal]], ...] = (
     ("SYS/PERM", SystemPermanent),
     ("SYS", SystemTemporary),
     ("AUTH", AuthenticationRefused),
+    ("UTF8", Utf8Required),
 )
-"""RFC 2449 §8.1 and RFC 3206, the first that fits; other codes say nothing to us."""
+"""RFC 2449 §8.1, RFC 3206, RFC 6856 §5: the first that fits; others say nothing to us."""
 
 
 def refusal(command: str, reply: Reply) -> ServerRefusal:
@@ -199,14 +201,6 @@ class Capabilities:
         arguments.pop("", None)
         return cls(arguments)
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """
-        Each capability as one text, in the order of their tags.
-        """
-        tags = sorted(self.arguments.items())
-        return tuple(" ".join((tag, *words)) for tag, words in tags)
-
     def has(self, tag: str) -> bool:
         """
         Tell whether the server announced *tag* (in upper case).
@@ -219,6 +213,13 @@ class Capabilities:
         The mechanisms that AUTH takes, in upper case (RFC 5034 §3).
         """
         return frozenset(word.upper() for word in self.arguments.get("SASL", ()))
+
+    @property
+    def utf8_user(self) -> bool:
+        """
+        Whether USER, PASS and APOP take UTF-8 (RFC 6856 §2.2).
+        """
+        return "USER" in (word.upper() for word in self.arguments.get("UTF8", ()))
 
     @property
     def login_delay(self) -> float | None:

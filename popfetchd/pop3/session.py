@@ -8,7 +8,8 @@ Rules of this file:
 - What was learnt before TLS is forgotten with it: octets behind the +OK to STLS end the
   session, and CAPA is asked again (RFC 2595 §4).
 - After any failure but a plain -ERR the session is broken and its socket closed: no
-  further command is sent, not even QUIT. `with` closes without QUIT.
+  further command is sent, not even QUIT. `with` closes without QUIT. (The `*` that
+  cancels AUTH is no command: it answers the challenge that made no sense.)
 - What is pipelined is a generator. When it is abandoned while replies are on their way,
   the session breaks: nobody could tell any more which reply is whose.
 - `retrieved` holds each message whose RETR was *sent*, whatever came of it: some servers
@@ -22,24 +23,29 @@ import secrets
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from enum import StrEnum
 from itertools import islice
 from types import TracebackType
 from typing import Self
 
 from popfetchd.errors import (
+    AuthenticationRefused,
     CommandRefused,
     LimitExceeded,
     LocalProtocolError,
+    NetworkError,
     NoMechanism,
     ProtocolViolation,
+    RemoteError,
     ServerRefusal,
     StlsInjected,
     StlsUnavailable,
+    TokenRefused,
+    quote,
 )
-from popfetchd.pop3 import auth
+from popfetchd.pop3 import auth, sasl
+from popfetchd.pop3.auth import Credentials
 from popfetchd.pop3.listings import parse_scan_listing, parse_unique_id_listing
 from popfetchd.pop3.multiline import CRLF, Collector
 from popfetchd.pop3.pace import Pace
@@ -64,6 +70,7 @@ from popfetchd.pop3.replies import (
 )
 from popfetchd.pop3.transport import Deadline, TlsContexts, Transport, connect
 from popfetchd.values import (
+    AccessToken,
     Channel,
     DropListing,
     Listing,
@@ -99,16 +106,6 @@ a round trip of 100 ms behind 64 messages. All of them count as `retrieved`.
 """
 
 
-class Occasion(StrEnum):
-    """
-    When CAPA is asked: behind the greeting, behind STLS, behind the login.
-    """
-
-    GREETING = "greeting"
-    STLS = "stls"
-    LOGIN = "login"
-
-
 def open_session(server: Server, contexts: TlsContexts, deadline: Deadline) -> Session:
     """
     Connect, and return a session that is ready for `login`.
@@ -139,8 +136,6 @@ class Session:
         self.greeting = Greeting("", None)
         self.capabilities = Capabilities()
         """As of now: they may change with TLS and with the login."""
-        self.announced: dict[Occasion, Capabilities | None] = {}
-        """What CAPA said each time; None where it was refused. For people only."""
         self.mechanism: Mechanism | None = None
         """How we logged in; never AUTO."""
         self.retrieved: set[MessageNumber] = set()
@@ -187,10 +182,10 @@ class Session:
         """
         with self._breaking():
             self._take_greeting()
-            self._ask_capabilities(Occasion.GREETING)
+            self._ask_capabilities()
             if self._server.tls.mode is TlsMode.STLS:
                 self._start_tls(contexts)
-                self._ask_capabilities(Occasion.STLS)
+                self._ask_capabilities()
 
     def _take_greeting(self) -> None:
         event = self._event()
@@ -199,15 +194,13 @@ class Session:
             raise refusal(Command.GREETING, event.reply)
         self.greeting = event.greeting
 
-    def _ask_capabilities(self, occasion: Occasion) -> None:
+    def _ask_capabilities(self) -> None:
         """
         Ask CAPA (RFC 2449 §5). Where it is refused, what was known before stays.
         """
-        self.announced[occasion] = None
         if self._exchange(Command.CAPA).ok:
             body = self._collect("CAPABILITY_OCTETS", CAPABILITY_OCTETS)
             self.capabilities = Capabilities.parse(body)
-            self.announced[occasion] = self.capabilities
 
     def _start_tls(self, contexts: TlsContexts) -> None:
         """
@@ -230,33 +223,48 @@ class Session:
         """
         Log in with *mechanism*, and ask CAPA again (RFC 2449 §5).
 
-        AUTO takes PLAIN where the server lists it for AUTH, else USER. Raises
-        AuthenticationRefused, InUse, LoginDelayed, SystemTemporary, SystemPermanent; and
-        NoMechanism, before anything was sent, when the mechanism or the credentials
-        cannot be used here.
+        AUTO takes the strongest that the server offers on this channel (`auth.choose`).
+        Raises AuthenticationRefused, InUse, LoginDelayed, SystemTemporary,
+        SystemPermanent; and NoMechanism, with no credential sent, when the mechanism or
+        the credentials cannot be used here.
         """
-        self._gate()
-        name = _octets(mechanism, "user name", user)
-        password = _octets(mechanism, "password", secret.reveal())
-        if mechanism is Mechanism.AUTO:
-            offered = "PLAIN" in self.capabilities.sasl
-            mechanism = Mechanism.PLAIN if offered else Mechanism.USER
-        if mechanism is Mechanism.APOP:
-            self._log_in_apop(name, password)
-        elif mechanism is Mechanism.PLAIN:
-            self._log_in_plain(name, password)
+        self._gate(secret)
+        credentials = Credentials(user, secret, mechanism)
+        tls = self.channel.tls_version is not None
+        chosen = auth.choose(mechanism, credentials, self.capabilities, tls=tls)
+        exchange = auth.exchange(chosen, credentials, self._server)
+        self._ask_utf8()
+        if exchange:
+            self._unspoken = (credentials.proof,)
+            self._authenticate(chosen, exchange)
+        elif chosen is Mechanism.APOP:
+            self._log_in_apop(credentials)
         else:
-            self._log_in_user(name, password)
-        self.mechanism = mechanism
-        self._ask_capabilities(Occasion.LOGIN)
+            self._log_in_user(credentials.name, credentials.proof)
+        self.mechanism = chosen
+        self._ask_capabilities()
 
-    def _gate(self) -> None:
+    def _gate(self, secret: Secret) -> None:
         """
         Let credentials pass over TLS; in clear only where the operator wrote `none`.
+
+        An access token never does (RFC 6750 §5.3): whoever sees it can use it.
         """
         written_out = self._server.tls.mode is TlsMode.NONE
-        if self.channel.tls_version is None and not written_out:
+        may_be_seen = written_out and not isinstance(secret, AccessToken)
+        if self.channel.tls_version is None and not may_be_seen:
             raise LocalProtocolError("login without TLS", self.state)
+
+    def _ask_utf8(self) -> None:
+        """
+        Have messages sent as they are, and not in a form for older clients (RFC 6856).
+
+        Here it is allowed: after STLS, before the login. A refusal is the server's loss of
+        what it announced, no reason to leave its mail there. Why at all, and why no LANG:
+        docs/adr/0009-utf8.md.
+        """
+        if self._server.utf8 and self.capabilities.has("UTF8"):
+            self._exchange(Command.UTF8)
 
     def _log_in_user(self, name: bytes, password: bytes) -> None:
         _must_fit(Mechanism.USER, b"USER", name)
@@ -265,56 +273,94 @@ class Session:
         self._demand(Command.USER, name)
         self._demand(Command.PASS, password)
 
-    def _log_in_apop(self, name: bytes, password: bytes) -> None:
+    def _log_in_apop(self, credentials: Credentials) -> None:
         if self.greeting.timestamp is None:
             problem = "the greeting has no timestamp of the form that is safe to answer"
             raise NoMechanism(Mechanism.APOP, problem)
-        digest = auth.apop(self.greeting.timestamp, password)
+        name, digest = auth.apop(self.greeting.timestamp, credentials)
         _must_fit(Mechanism.APOP, b"APOP", name, digest)
-        self._unspoken = (password, digest)
+        self._unspoken = (credentials.proof, digest)
         self._demand(Command.APOP, name, digest)
 
-    def _log_in_plain(self, name: bytes, password: bytes) -> None:
-        self._unspoken = (password, auth.encode(auth.plain(name, password)))
-        self._authenticate(auth.Plain(name, password))
-
-    def _authenticate(self, mechanism: auth.SaslMechanism) -> None:
+    def _authenticate(self, chosen: Mechanism, exchange: sasl.SaslMechanism) -> None:
         """
         Do one exchange of AUTH (RFC 5034 §4). Raises the refusal of a -ERR.
         """
         self._listen_before(Command.AUTH)
         with self._breaking():
-            reply = self._converse(mechanism)
-        if not reply.ok:
-            raise self._refusal(Command.AUTH, reply)
+            reply = self._converse(exchange)
+            if reply.ok:
+                exchange.finish()
+                return
+        raise self._auth_refusal(chosen, exchange, reply)
 
-    def _converse(self, mechanism: auth.SaslMechanism) -> Reply:
-        owed = self._begin_auth(mechanism)
-        for _ in range(auth.MOST_CHALLENGES):
+    def _auth_refusal(
+        self, chosen: Mechanism, exchange: sasl.SaslMechanism, reply: Reply
+    ) -> RemoteError:
+        """
+        Return what a -ERR to AUTH means: of what was sent, or of AUTH itself.
+        """
+        refused = self._refusal(Command.AUTH, reply)
+        if type(refused) is not AuthenticationRefused:
+            return refused
+        if len(self._unspoken) == 1 and reply.code is None:  # nothing was sent
+            problem = f"the server does not take it: {quote(refused.text)}"
+            return NoMechanism(chosen, problem)
+        if chosen in auth.TOKEN_MECHANISMS:
+            told, length = self._masked(exchange.told), len(self._unspoken[0])
+            return TokenRefused(Command.AUTH, refused.text, exchange.name, told, length)
+        return AuthenticationRefused(Command.AUTH, refused.text, exchange.name)
+
+    def _converse(self, exchange: sasl.SaslMechanism) -> Reply:
+        owed = self._begin_auth(exchange)
+        for _ in range(sasl.MOST_CHALLENGES):
             event = self._event()
             if not isinstance(event, Continuation):
                 return _reply(event)
-            challenge = auth.decode(event.data)
-            answer = mechanism.respond(challenge) if owed is None else owed
+            with self._cancelling():
+                challenge = sasl.decode(event.data)
+                answer = exchange.respond(challenge) if owed is None else owed
             owed = None
-            self._write(self._protocol.answer(auth.encode(answer)))
-        raise LimitExceeded("MOST_CHALLENGES", auth.MOST_CHALLENGES)
+            self._write(self._protocol.answer(self._spoken(answer)))
+        raise LimitExceeded("MOST_CHALLENGES", sasl.MOST_CHALLENGES)
 
-    def _begin_auth(self, mechanism: auth.SaslMechanism) -> bytes | None:
+    def _begin_auth(self, exchange: sasl.SaslMechanism) -> bytes | None:
         """
         Send AUTH; return the initial response if it has yet to be sent.
 
         RFC 5034 §4: with the command only if CAPA listed SASL and the line is not too
         long; otherwise it answers an empty challenge.
         """
-        name, initial = mechanism.name.encode(), mechanism.initial()
-        if initial is not None and mechanism.name in self.capabilities.sasl:
-            encoded = auth.encode_initial(initial)
+        name, initial = exchange.name.encode(), exchange.initial()
+        listed = exchange.ahead and exchange.name in self.capabilities.sasl
+        if initial is not None and listed:
+            encoded = sasl.encode_initial(initial)
             if _fits(b"AUTH", name, encoded):
+                self._spoken(initial)
                 self._write(self._protocol.send(Command.AUTH, name, encoded))
                 return None
         self._write(self._protocol.send(Command.AUTH, name))
         return initial
+
+    def _spoken(self, answer: bytes) -> bytes:
+        """
+        Return *answer* in base64, which no error is to repeat.
+        """
+        encoded = sasl.encode(answer)
+        self._unspoken = (*self._unspoken, encoded)
+        return encoded
+
+    @contextmanager
+    def _cancelling(self) -> Iterator[None]:
+        """
+        Tell the server when its challenge makes no sense (RFC 5034 §4: MUST).
+        """
+        try:
+            yield
+        except RemoteError:
+            with suppress(NetworkError):
+                self._write(self._protocol.answer(sasl.CANCEL))
+            raise
 
     # -- the maildrop
 
@@ -480,7 +526,8 @@ class Session:
         return refusal(command, replace(reply, text=text))
 
     def _masked(self, octets: bytes) -> bytes:
-        for credential in filter(None, self._unspoken):
+        # The longest first: a short one may stand within it.
+        for credential in sorted(filter(None, self._unspoken), key=len, reverse=True):
             octets = octets.replace(credential, b"(secret)")
         return octets
 
@@ -641,19 +688,6 @@ def _reply(event: Event) -> Reply:
 
 
 # -- credentials ----------------------------------------------------------------------
-
-
-def _octets(mechanism: Mechanism, what: str, text: str) -> bytes:
-    """
-    Return a credential in UTF-8. Raises NoMechanism when it cannot be one line.
-    """
-    try:
-        octets = text.encode()
-    except UnicodeEncodeError:
-        octets = b"\0"  # a lone surrogate: no more sendable than a NUL
-    if any(octet in octets for octet in (b"\r", b"\n", b"\0")):
-        raise NoMechanism(mechanism, f"the {what} holds what cannot be sent")
-    return octets
 
 
 def _fits(*words: bytes) -> bool:

@@ -6,10 +6,13 @@ A `.dialog` file, line by line:
 - `# text` a comment; the first says what must be true.
 - `tls: stls`, `timeout: 0.1` how the client is set up (default: none, 5).
 - `do: login list retrieve quit` what the client does; a word may have arguments after
-  colons, e.g. `login:apop`, `retrieve:1:2`.
+  colons, e.g. `login:apop`, `retrieve:1:2`; `token:xoauth2` is a login by access token.
 - `S: text` the server sends the text and CRLF; `s: text` sends it as it is;
   `S*1000: text` a thousand times. `\xNN`, `\r`, `\n`, `\t`, `\0`, `\\` are escapes.
 - `C: text` the client must send exactly this, and CRLF.
+- `Q: text` the server asks, as a challenge of AUTH: `+ `, the text in base64, and CRLF.
+  `A: text` the client must answer exactly this, in base64; `{port}` in it is the
+  server's. SCRAM's nonce is NONCE, an access token TOKEN.
 - `TLS` the server does its handshake. `EOF` the server closes. `SILENCE` the server takes
   all and says nothing. At the end it waits for the client to close.
 - `racy: yes` what the session sees depends on what is still on its way.
@@ -19,6 +22,7 @@ A `.dialog` file, line by line:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import socket
@@ -46,6 +50,7 @@ from popfetchd.pop3.protocol import (
 from popfetchd.pop3.session import Session, open_session
 from popfetchd.pop3.transport import Deadline, TlsContexts
 from popfetchd.values import (
+    AccessToken,
     Listing,
     Mechanism,
     MessageNumber,
@@ -57,12 +62,15 @@ from popfetchd.values import (
 
 
 HERE = Path(__file__).parent
-USER, PASSWORD = "mary", "a secret"
+USER, PASSWORD, TOKEN = "mary", "a secret", "ya29.token"
+
+NONCE = b"fyko+d2lbbFgONRv9qkxdawL"
+"""RFC 5802's; whoever plays a dialog puts it in place of chance."""
 
 PATIENCE = 5.0
 """Seconds that the scripted server waits for a client before the test has failed."""
 
-_STEP = re.compile(r"(S|s|C)(?:\*(\d+))?: ?(.*)")
+_STEP = re.compile(r"(S|s|C|Q|A)(?:\*(\d+))?: ?(.*)")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|([rnt0\\]))")
 _ESCAPES = {"r": "\r", "n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 
@@ -70,7 +78,7 @@ _ESCAPES = {"r": "\r", "n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 @dataclass
 class Dialog:
     """
-    A script: *steps* are (kind, octets), kind one of S, C, TLS, EOF, SILENCE.
+    A script: *steps* are (kind, octets), kind one of S, C, A, TLS, EOF, SILENCE.
     """
 
     name: str
@@ -146,8 +154,18 @@ def _take(dialog: Dialog, line: str) -> None:
         found = _STEP.fullmatch(line)
         assert found, f"{dialog.name}: what is this? {line}"
         kind, times, content = found.groups()
-        octets = _unescaped(content) + (b"" if kind == "s" else b"\r\n")
+        octets = _unescaped(content)
+        if kind == "Q":
+            kind, octets = "S", b"+ " + base64.b64encode(octets)
+        octets += b"" if kind in "sA" else b"\r\n"
         dialog.steps.append((kind.upper(), octets * int(times or 1)))
+
+
+def _answer(text: bytes, port: int) -> bytes:
+    """
+    Return the line that says *text* in answer to a challenge of AUTH.
+    """
+    return base64.b64encode(text.replace(b"{port}", b"%d" % port)) + b"\r\n"
 
 
 def _unescaped(text: str) -> bytes:
@@ -169,8 +187,10 @@ def replay(dialog: Dialog, cuts: set[int] | None = None) -> list[str]:
     protocol, events = Protocol(), list[str]()
     try:
         for kind, octets in dialog.groups():
-            if kind == "C":
-                _send(protocol, octets)
+            if kind in "CA":
+                _send(
+                    protocol, [_answer(it, 0) if kind == "A" else it for it in octets]
+                )
             elif kind == "S":
                 for piece in _pieces(b"".join(octets), cuts):
                     protocol.receive(piece)
@@ -300,8 +320,11 @@ class ScriptedServer:
             octets = b"".join(lines)
             if kind == "S":
                 self._say(octets)
-            elif kind == "C":
-                if not self._hear(octets):
+            elif kind in "CA":
+                said = (
+                    lines if kind == "C" else [_answer(it, self.port) for it in lines]
+                )
+                if not self._hear(b"".join(said)):
                     return
             elif kind == "TLS":
                 assert self._context
@@ -365,6 +388,11 @@ def _acted(session: Session, action: str, *arguments: str) -> Iterator[str]:
     """
     if action == "login":
         session.login(USER, Secret(PASSWORD), Mechanism(*arguments or ("auto",)))
+        yield "login"
+    elif action == "mechanism":
+        yield f"mechanism {session.mechanism}"
+    elif action == "token":
+        session.login(USER, AccessToken(TOKEN), Mechanism(*arguments))
         yield "login"
     elif action == "stat":
         drop = session.stat()
