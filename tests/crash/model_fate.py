@@ -114,6 +114,7 @@ class Fate:
             self._due.setdefault((befall.moment, befall.nth), []).append(befall.deed)
         self._act = act
         self._met: Counter[str] = Counter()
+        self.done: Counter[Deed] = Counter()
         self.end: Deed | None = None
 
     def meet(self, moment: str) -> Deed | None:
@@ -127,6 +128,7 @@ class Fate:
         self._met[moment] += 1
         suffered = None
         for deed in self._due.get(this, ()):
+            self.done[deed] += 1
             self._end_if(deed)
             if deed in OTHERS:
                 self._act(deed)

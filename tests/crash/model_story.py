@@ -30,17 +30,30 @@ class Mail(Enum):
         return str(self)
 
 
+class Theirs(Enum):
+    """
+    What other programs write into an mbox between two visits.
+    """
+
+    DELIVERY = "an agent delivers a message of its own"
+    FLAGS = "a reader flags all, and writes the whole file anew"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 @dataclass(frozen=True, repr=False)
 class Plan(Brief):
     """
     One visit: what comes before it, and what befalls it.
 
-    *survivors*: bit n tells whether the nth thing that was not fsynced survives a cut.
+    *theirs* is for an mbox alone. *survivors*: bit n tells whether the nth thing that was not fsynced survives a cut.
     """
 
     mail: tuple[Mail, ...] = ()
     ids: Ids = Ids.KEPT
     lie: int = 0
+    theirs: tuple[Theirs, ...] = ()
     befalls: tuple[Befall, ...] = ()
     cut_after: bool = False
     survivors: int = 0

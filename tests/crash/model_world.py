@@ -78,14 +78,21 @@ class Broken(AssertionError):
     """
 
 
-def play(story: Story) -> None:
+def play(story: Story, kind: type[World] | None = None) -> Counter[str]:
     """
-    Play *story* to its end. Raises Broken.
+    Play *story* to its end in a world of *kind*; return what came how often.
+
+    Raises Broken.
     """
-    with _adjusted(story), world(story) as made:
-        for plan in story.plans:
-            made.visit(plan)
-        made.recover()
+    with _adjusted(story):
+        made = (kind or World)(story, new_ledger())
+        try:
+            for plan in story.plans:
+                made.visit(plan)
+            made.recover()
+        finally:
+            made.ledger.close()
+    return made.came
 
 
 @contextmanager
@@ -99,18 +106,6 @@ def _adjusted(story: Story) -> Iterator[None]:
         # It looks at the machine's own disk, where another ledger's mail might be.
         patch.setattr(poll_module, "ledgers_at", lambda *_where: set())
         yield
-
-
-@contextmanager
-def world(story: Story) -> Iterator[World]:
-    """
-    Make the world of *story*.
-    """
-    made = World(story, new_ledger())
-    try:
-        yield made
-    finally:
-        made.ledger.close()
 
 
 class World:
@@ -132,6 +127,8 @@ class World:
             Every(300.0),
             delete_after=story.delete_after,
         )
+        self.came: Counter[str] = Counter()
+        """What came how often: visits, cuts of the power, and each deed."""
         self._letters = 0
         self._alike = story.alike
 
@@ -149,6 +146,7 @@ class World:
         fate = Fate(plan.befalls, self.neighbours.act)
         self.disk.fate = self.ledger.fate = fate
         report = self._poll(fate)
+        self.came.update(["visits", *(deed.name for deed in fate.done.elements())])
         self.disk.fate = self.ledger.fate = Fate(())
         self._finish(plan, fate.end)
         self.judge()
@@ -208,6 +206,7 @@ class World:
             self.ledger = self.ledger.reopened(self.now, comes_to_light=comes_to_light)
         if end is Deed.CUT or plan.cut_after:
             self.disk.cut(bits)
+            self.came["cuts of the power"] += 1
             self.neighbours.excuse()
         else:
             self.disk.kill()

@@ -17,7 +17,7 @@ from tests.crash.model_fate import (
 )
 from tests.crash.model_ledger import WRITES
 from tests.crash.model_server import Ids
-from tests.crash.model_story import Mail, Plan, Story
+from tests.crash.model_story import Mail, Plan, Story, Theirs
 
 
 WRITING = (
@@ -34,6 +34,12 @@ WRITING = (
     "unlink",
 )
 """The calls that change something, or fail tellingly."""
+
+PUBLISHING = ("link", "rename", "pwrite", "fsync folder", "record", "commit")
+"""Where a crash leaves something to settle."""
+
+LOOKING = ("lstat", "listdir")
+"""Where settle looks for it, and somebody may move it meanwhile."""
 
 READING = ("open", "lstat", "listdir", "pread", "fstat", "flock")
 
@@ -80,14 +86,18 @@ NEIGHBOURS = befalls(
 
 
 @st.composite
-def visits(draw, *, first):
+def visits(draw, *, first, mbox):
     """
     Draw a visit; to the *first* one there come letters.
     """
     faults = draw(st.lists(FAULTS, max_size=1)) if draw(st.booleans()) else []
     crash = draw(st.lists(CRASHES, max_size=1))
     # Two moves of the reader are what two looks can bear (archive.maildir.LOOKS).
-    others = draw(st.lists(NEIGHBOURS, max_size=2)) if draw(st.booleans()) else []
+    busy = draw(st.booleans())
+    others = draw(st.lists(NEIGHBOURS, max_size=2)) if busy and not mbox else []
+    theirs = (
+        draw(st.lists(st.sampled_from(Theirs), max_size=2)) if busy and mbox else []
+    )
     return Plan(
         mail=tuple(
             draw(
@@ -100,6 +110,7 @@ def visits(draw, *, first):
         ),
         ids=draw(st.sampled_from(Ids)) if draw(st.integers(0, 3)) == 3 else Ids.KEPT,
         lie=draw(st.sampled_from((0, 0, 0, 7))),
+        theirs=tuple(theirs),
         befalls=(*crash, *faults, *others),
         cut_after=draw(st.booleans()),
         survivors=draw(st.integers(0, 2**24 - 1)),
@@ -107,23 +118,56 @@ def visits(draw, *, first):
 
 
 @st.composite
-def stories(draw):
+def free(draw, *, mbox):
     """
-    Draw a story.
+    Draw up to three visits of which each is anything.
     """
+    plans = [draw(visits(first=True, mbox=mbox))]
     more = draw(st.integers(0, 2))
-    plans = [draw(visits(first=True))]
-    plans += [draw(visits(first=False)) for _ in range(more)]
+    return plans + [draw(visits(first=False, mbox=mbox)) for _ in range(more)]
+
+
+@st.composite
+def interrupted(draw, *, mbox):
+    """
+    Draw a visit that ends while it publishes, and what is done before that is settled.
+
+    Among what is free this is too rare to be found.
+    """
+    early = st.integers(0, 2)
+    moments = before_or_after(PUBLISHING)
+    end = draw(st.builds(Befall, st.sampled_from(sorted_(ENDS)), moments, early))
+    mail = draw(st.lists(st.sampled_from(Mail), min_size=1, max_size=2))
+    bits = st.integers(0, 2**24 - 1)
+    first = Plan(mail=tuple(mail), befalls=(end,), survivors=draw(bits))
+    deeds, theirs = sorted_(READER | {Deed.CLEANER}), st.sampled_from(Theirs)
+    other = st.builds(Befall, st.sampled_from(deeds), st.sampled_from(LOOKING), early)
+    second = Plan(
+        befalls=() if mbox else tuple(draw(st.lists(other, max_size=2))),
+        theirs=tuple(draw(st.lists(theirs, max_size=2))) if mbox else (),
+        cut_after=draw(st.booleans()),
+        survivors=draw(bits),
+    )
+    return [first, second]
+
+
+@st.composite
+def stories(draw, *, mbox=False):
+    """
+    Draw a story of a maildir, or of an *mbox*.
+    """
+    plans = draw(free(mbox=mbox) | interrupted(mbox=mbox))
+    delete_after = draw(st.sampled_from((None, 0.0, 90.0)))
     return Story(
         tuple(plans),
-        delete_after=draw(st.sampled_from((None, 0.0, 90.0))),
-        links=draw(st.sampled_from((True, True, True, False))),
+        delete_after=delete_after,
+        links=draw(st.sampled_from((True, True, False))),
         deaf=draw(st.booleans()),
         lacks=draw(st.sampled_from(((), (), ("PIPELINING",), ("UIDL",), ("TOP",)))),
         lazy=draw(st.booleans()),
         batch=draw(st.sampled_from((100, 1, 2))),
         round=draw(st.sampled_from((5000, 5000, 1, 2))),
         # Where unique-ids move among letters of one length, a letter is taken for
-        # another until it is due (docs/crash.md): a limit of hints that is known.
+        # another (docs/crash.md): a limit of hints that is known.
         alike=draw(st.booleans()) and all(p.ids is not Ids.SHIFTED for p in plans),
     )
