@@ -7,7 +7,7 @@ Rules of this file:
 - Framing is strict, content is tolerant. A reply begins with `+OK` or `-ERR` or it is no
   reply.
 - Nothing depends on a text but what the RFCs say: the timestamp, the response code, the
-  numbers of STAT. The one exception is `LOCK_WORDS`, for servers without codes.
+  numbers of STAT. The one exception is `…_WORDS`, for servers without codes.
 - A number that a server claims is only a claim. It is bounded here, and believed nowhere.
 """
 
@@ -38,6 +38,12 @@ LOCK_WORDS = re.compile(r"\block|\bin use\b|\bbusy\b", re.IGNORECASE)
 How servers without response codes say at login that another session holds the maildrop:
 "lock busy" (qpopper), "maildrop already locked", "mailbox in use". `\\b` keeps "blocked"
 out.
+"""
+
+DELAY_WORDS = re.compile(r"\blogin limit\b|\blogin[ -]delay\b", re.IGNORECASE)
+"""
+How servers without response codes say that we came back too soon: "Exceeded the login
+limit for a 15 minute period" (Outlook).
 """
 
 LOCKED_OUT_WORDS = re.compile(
@@ -136,8 +142,11 @@ def _refusal_class(command: str, reply: Reply) -> type[ServerRefusal]:
     if command not in LOGIN_COMMANDS:
         return CommandRefused
     text = reply.text[:LONGEST_REASON]
-    locked = LOCK_WORDS.search(text) and not LOCKED_OUT_WORDS.search(text)
-    return InUse if locked else AuthenticationRefused
+    if LOCKED_OUT_WORDS.search(text):
+        return AuthenticationRefused
+    if LOCK_WORDS.search(text):
+        return InUse
+    return LoginDelayed if DELAY_WORDS.search(text) else AuthenticationRefused
 
 
 # -- the greeting ---------------------------------------------------------------------
