@@ -102,6 +102,12 @@ class Sessions:
         """
         return open_session(server, self.contexts, deadline)
 
+    def connected(self, account: Account) -> Session:
+        """
+        Return a session of *account*'s server that is ready to log in.
+        """
+        return self.connect(account.server, Deadline(account.deadline))
+
     def log_in(self, session: Session, account: Account) -> None:
         """
         Log in as *account* says.
@@ -110,17 +116,12 @@ class Sessions:
         session.login(account.login.user, secret, account.login.mechanism)
 
     @contextmanager
-    def logged_in(
-        self, account: Account, seconds: float | None = None
-    ) -> Iterator[Session]:
+    def logged_in(self, account: Account) -> Iterator[Session]:
         """
         Give a session that has logged in; QUIT ends it if all went well, and a -ERR to
         that is no failure: who looks has removed nothing.
-
-        It may take *seconds*, the account's deadline by default.
         """
-        deadline = Deadline(account.deadline if seconds is None else seconds)
-        with self.connect(account.server, deadline) as session:
+        with self.connected(account) as session:
             self.log_in(session, account)
             yield session
             with suppress(ServerRefusal):

@@ -793,6 +793,24 @@ class Unproven(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """
+    What a server showed to be known by; times are seconds since 1970.
+
+    The texts are its own words: empty where the certificate was not verified but pinned.
+    *sha256* is the fingerprint of the certificate (DER), 64 lower-case hex digits.
+    """
+
+    sha256: str
+    subject: str = ""
+    issuer: str = ""
+    names: tuple[str, ...] = ()
+    """Whom it is for: DNS names and addresses."""
+    not_before: float | None = None
+    not_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Channel:
     """
     What the channel to the server is made of.
@@ -803,6 +821,8 @@ class Channel:
     cipher: str | None = None
     certificate_expiry: float | None = None
     """Seconds since 1970; None without TLS."""
+    certificate: Certificate | None = None
+    """None without TLS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import time
 
 import pytest
 
+from popfetchd.cli import check
+from popfetchd.cli.tables import Fact, Style
 from popfetchd.maildrop.dialogue import ok
-from popfetchd.values import TlsMode
+from popfetchd.values import Certificate, TlsMode
 from tests.desk import CANARY, desk, letter
+from tests.test_cli_fetch import seen_on_terminal
 from tests.world import dialogue
 
 
@@ -31,13 +37,21 @@ def test_check_shows_the_server_and_the_maildrop(here):
     assert (0, "") == (code, err)
     assert re.fullmatch(
         rf"""alice: ok
-  server       localhost:{alice["port"]} at 127\.0\.0\.1
-  greeting     popfetchd maildrop ready <[0-9a-f]+@localhost>
-  tls          TLSv1\.3, TLS_\w+
-  certificate  good, ends in \d+ days
-  login        plain
-  capabilities AUTH-RESP-CODE, IMPLEMENTATION .*, USER
-  maildrop     2 messages, {2 * len(letter(b"one"))} B
+  server        localhost:{alice["port"]}, TLS from the start
+  address       127\.0\.0\.1
+  greeting      popfetchd maildrop ready <[0-9a-f]+@localhost>
+  tls           TLSv1\.3, TLS_\w+
+  certificate   good, \d+ days left \(2000-01-01 to \d+-\d\d-\d\d\)
+    for         localhost, 127\.0\.0\.1
+    subject     O=trustme .+
+    issuer      O=trustme .+
+    sha256      [0-9a-f]{{64}}
+  capabilities  AUTH-RESP-CODE, IMPLEMENTATION .*, USER
+  after login   the same
+  logins        PLAIN, USER, APOP
+  login         plain, the best of what is offered here
+  maildrop      2 messages, {2 * len(letter(b"one"))} B
+  quirks        none seen
 """,
         out,
     )
@@ -52,9 +66,9 @@ def test_check_changes_nothing(here):
     code, out, _ = here.type("check")
     wire = here.servers["alice"].wire
     assert 0 == code
-    assert "  tls          none: everything crosses the wire in clear\n" in out
+    assert "  tls           none: everything crosses the wire in clear\n" in out
     assert "certificate" not in out
-    assert wire.endswith(b"STAT\r\nQUIT\r\n")
+    assert wire.endswith(b"STAT\r\nUIDL\r\nLIST\r\nTOP 1 0\r\nQUIT\r\n")
     assert b"RETR" not in wire
     assert (0, 1) == (here.archived("alice"), here.waiting("alice"))
 
@@ -66,8 +80,10 @@ def test_a_server_that_announces_nothing(here):
     here.write(here.account("alice", auth="user"))
     here.servers["alice"].dialogue = dialogue(CAPA=lambda *_: ok("") + b".\r\n")
     _, out, _ = here.type("check")
-    assert "  login        user\n" in out
-    assert "  capabilities none announced\n" in out
+    assert "  login         user, as `auth: user` says\n" in out
+    assert "  capabilities  CAPA is refused\n  after login   none\n" in out
+    assert "\n  quirks        CAPA is refused before the login\n" in out
+    assert "\n                PIPELINING is not announced" in out
 
 
 def test_what_a_server_says_of_itself_is_cleaned(here):
@@ -82,7 +98,7 @@ def test_what_a_server_says_of_itself_is_cleaned(here):
     here.write(alice)
     code, out, _ = here.type("check")
     assert 0 == code
-    assert r"  greeting     \x1b[31;1;4m\x9b2J ready" in out
+    assert r"  greeting      \x1b[31;1;4m\x9b2J ready" in out
 
 
 def test_one_account_that_fails_does_not_keep_the_others_from_being_checked(here):
@@ -97,7 +113,9 @@ def test_one_account_that_fails_does_not_keep_the_others_from_being_checked(here
     )
     code, out, err = here.type("check")
     assert 77 == code
-    assert out.startswith("eve: ok\n")
+    # alice's channel was refused; of bob's server something was seen.
+    heads = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert ["bob: failed", "eve: ok"] == heads
     assert [
         (
             "alice: certificate: localhost: certificate refused: "
@@ -126,7 +144,8 @@ def test_json_has_the_failures_among_the_others(here):
     assert (69, "") == (code, err)
     assert ("alice", "plain") == (alice["account"], alice["mechanism"])
     assert {"messages": 1, "octets": len(letter(b"one"))} == alice["drop"]
-    assert "UIDL" in alice["capabilities"]
+    assert "UIDL" in alice["announced"]["login"]
+    assert {} == alice["quirks"]
     assert ("127.0.0.1", "TLSv1.3") == (
         alice["channel"]["address"],
         alice["channel"]["tls_version"],
@@ -151,5 +170,56 @@ def test_what_is_known_of_the_provider_is_shown(here):
     here.write(here.account("alice", provider="gmail"))
     code, out, _ = here.type("check")
     assert 0 == code
-    assert "  provider     Gmail, Google Workspace\n" in out
-    assert "  note         POP has to be switched on in Gmail's settings.\n" in out
+    assert "  provider      Gmail, Google Workspace\n" in out
+    assert "    note        POP has to be switched on in Gmail's settings.\n" in out
+
+
+def test_what_was_seen_before_a_refused_login_is_in_json_too(here):
+    """
+    The failure stands beside it, and no secret does.
+    """
+    wrong = str(here.private("wrong.pass", f"{CANARY}-wrong"))
+    here.write(here.account("bob", password_file=wrong))
+    code, out, err = here.type("check", "--json")
+    (bob,) = json.loads(out)
+    assert (77, "") == (code, err)
+    assert ("auth", None) == (bob["reason"], bob["mechanism"])
+    assert ["PLAIN", "USER", "APOP"] == bob["mechanisms"]
+    assert CANARY not in out
+
+
+@pytest.mark.parametrize(
+    ("environ", "coloured"),
+    [
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb", "NO_COLOR": ""}, False),
+    ],
+)
+def test_colours_are_for_terminals_that_want_them(here, environ, coloured):
+    """
+    On a terminal long facts are wrapped, and what is well is green unless NO_COLOR is set.
+    """
+    here.write(here.account("alice"))
+    master, slave = pty.openpty()
+    process = here.spawn("check", stdout=slave, environ={"COLUMNS": "60"} | environ)
+    os.close(slave)
+    seen = seen_on_terminal(process, master)
+    assert 0 == process.returncode
+    assert coloured == ("alice: \x1b[32mok\x1b[0m\r\n" in seen)
+    assert coloured == ("\x1b" in seen)
+    assert max(map(len, seen.splitlines())) <= 80  # the fingerprint is one word
+    assert ",\r\n                " in seen
+
+
+def test_a_certificate_that_ends_soon_stands_out(monkeypatch):
+    """
+    Fourteen days before; and a pinned one has no days that were checked.
+    """
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    soon = Certificate("ab", not_before=0.0, not_after=13 * 86400.0 + 1)
+    text = "good, 13 days left (1970-01-01 to 1970-01-14)"
+    assert Fact("certificate", text, Style.ODD) == check._term(soon)
+    later = Certificate("ab", not_before=0.0, not_after=14 * 86400.0)
+    assert check._term(later).style is None
+    assert Fact("certificate", "as pinned") == check._term(Certificate("ab"))

@@ -8,13 +8,15 @@ import json
 import os
 import pty
 import re
+import threading
 
 import pytest
 
+from popfetchd.cli.tables import cells, fit
 from popfetchd.ledger import Ledger
-from popfetchd.maildrop.dialogue import error
+from popfetchd.maildrop.dialogue import Dialogue, error
 from popfetchd.values import AccountName, AccountState, TlsMode
-from tests.desk import CANARY, desk, letter
+from tests.desk import CANARY, PATIENCE, desk, letter
 from tests.test_cli_fetch import seen_on_terminal, table
 from tests.world import dialogue
 
@@ -48,7 +50,7 @@ def test_list_shows_each_message(here):
     assert [
         ["1", octets, "yes", date, ada, "one", first],
         ["2", octets, "no", date, ada, "two", second],
-    ] == table(out)
+    ] == table(out.replace("\n     ", "\n"))
 
 
 def test_list_marks_nothing_as_read(here):
@@ -106,6 +108,76 @@ def test_list_as_json(here):
     assert "\x1b" not in out
     assert (1, False) == (line["number"], line["archived"])
     assert line["subject"].startswith("\x1b[2J\u202eevil forged")
+
+
+def test_on_a_terminal_each_message_is_one_line(here):
+    """
+    Wide characters count twice, long texts are cut, columns stand under each other.
+    """
+    wide = "=?utf-8?b?5pel5pys6Kqe44Gu6ZW344GE6aGM5ZCN44Gn44GZ44CC?="
+    here.write(
+        here.account(
+            "alice", letter(b"short"), letter(b"x" * 500), letter(wide.encode())
+        )
+    )
+    master, slave = pty.openpty()
+    environ = {"TERM": "xterm", "COLUMNS": "90", "NO_COLOR": "1"}
+    process = here.spawn("list", "alice", stdout=slave, environ=environ)
+    os.close(slave)
+    head, *shown = seen_on_terminal(process, master).splitlines()
+    ids = head.index("UNIQUE-ID")
+    assert [90, 90, 90] == [cells(line) for line in shown]
+    assert "2023-11-14 22:13  Ada <ada@ex…  short " in shown[0]
+    assert "x…  " in shown[1]
+    assert "  日本語の長い題名" in shown[2]
+    for line in shown:
+        assert "  " == fit(line, ids + 1)[-3:-1]
+
+
+def test_lines_come_while_the_server_still_sends(here):
+    """
+    The first is on the pipe before the last header has been asked for.
+    """
+    here.write(here.account("alice", *(letter(b"x" * 900) for _ in range(200))))
+    server, asked = here.servers["alice"], threading.Event()
+    server._lacks = frozenset({"PIPELINING"})
+
+    def answer(session, text):
+        if text == "200 0":
+            asked.wait(PATIENCE)
+        return Dialogue._top(session, text)
+
+    server.dialogue = dialogue(TOP=answer)
+    process = here.spawn("list", "alice")
+    first = [process.stdout.readline() for _ in range(3)]
+    asked.set()
+    rest, _ = process.communicate(timeout=PATIENCE)
+    assert "     2  " in first[2]
+    assert (0, 198) == (process.returncode, len(rest.splitlines()))
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_who_reads_no_further_ends_it_quietly(here, options):
+    """
+    `popfetchd list alice | head -1`.
+    """
+    here.write(here.account("alice", *(letter(b"x" * 900) for _ in range(200))))
+    process = here.spawn("list", "alice", *options)
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (0, "") == (process.returncode, err)
+    assert 200 == here.waiting("alice")
+
+
+def test_json_of_an_empty_maildrop_is_an_empty_list(here):
+    """
+    And its table a head alone.
+    """
+    here.write(here.account("alice"))
+    assert [] == json.loads(here.type("list", "alice", "--json")[1])
+    assert 1 == len(here.type("list", "alice")[1].splitlines())
 
 
 def test_list_of_an_account_that_fails(here):

@@ -11,7 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from popfetchd.cli.tables import WIDEST, moment, octets, show_json, show_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popfetchd.cli.tables import (
+    MOST_MARKS,
+    WIDEST,
+    Column,
+    Fact,
+    Style,
+    cells,
+    fit,
+    moment,
+    octets,
+    show_facts,
+    show_json,
+    show_rows,
+    show_table,
+    stream_json,
+)
+from popfetchd.logs import clean
 
 
 def test_columns_are_padded_with_blanks(capsys):
@@ -50,6 +69,90 @@ def test_a_wide_cell_does_not_push_the_others_out_of_sight(capsys):
     _, first, second = capsys.readouterr().out.splitlines()
     assert f"{'x' * (WIDEST - 1)}…  {'y' * 1000}" == first
     assert len(second) < 2200
+
+
+COLUMNS = (
+    Column("n", 3, right=True),
+    Column("cut", 5, cut=True),
+    Column("pushed", 4),
+    Column("last", 0),
+)
+
+
+def test_rows_are_shown_in_columns_of_a_fixed_width(capsys):
+    """
+    Numbers at the right; what is too long is cut or pushes; wide characters count twice.
+    """
+    show_rows(COLUMNS, [("1", "abcdef", "ab", "x"), ("22", "日本語", "abcdef", "")])
+    assert capsys.readouterr().out == (
+        "  N  CUT    PUSH…  LAST\n".replace("PUSH…", "PUSHED")
+        + "  1  abcd…  ab    x\n 22  日本…  abcdef\n"
+    )
+
+
+def test_a_row_is_shown_as_soon_as_it_comes(capsys):
+    """
+    Nothing waits for the rows behind it.
+    """
+
+    def rows():
+        yield ("1", "a", "b", "c")
+        assert "  1  a      b     c\n" in capsys.readouterr().out
+
+    show_rows(COLUMNS, rows())
+
+
+def test_rows_are_cleaned_and_bounded(capsys):
+    """
+    No cell moves the cursor; none that pushes does so for ever.
+    """
+    show_rows(COLUMNS, [("\x1b", "\r", "y" * 999, "z" * 9999)])
+    shown = capsys.readouterr().out.splitlines()[1]
+    assert shown.startswith(rf"\x1b  \x0d   {'y' * (WIDEST - 1)}…  zzz")
+    assert len(shown) < 2300
+
+
+@pytest.mark.parametrize(
+    ("text", "wide"),
+    [("", 0), ("abc", 3), ("日本", 4), ("e\u0301", 1), ("\u200bx", 1), ("ｱ", 1)],
+)
+def test_cells_of_a_terminal(text, wide):
+    """
+    Two for what is wide, none for what stands on another or is not seen.
+    """
+    assert wide == cells(text)
+
+
+@given(st.text(max_size=60), st.integers(1, 12))
+def test_what_is_fitted_fits(text, width):
+    """
+    Invariant: at most *width* cells, and no pile of marks however high.
+    """
+    shown = fit(clean(text), width)
+    assert cells(shown) <= width
+    assert len(shown) <= width * MOST_MARKS
+
+
+def test_facts_stand_under_each_other_cleaned(capsys):
+    """
+    No text of a server's passes for a colour of ours.
+    """
+    show_facts([Fact("a", "\x1b[31mred\x1b[0m", Style.BAD), Fact("", "two\nlines")])
+    assert capsys.readouterr().out == (
+        "  a             \\x1b[31mred\\x1b[0m\n                two\\x0alines\n"
+    )
+
+
+def test_a_stream_of_json_is_json(capsys):
+    """
+    None, one, or several items.
+    """
+    for items in ([], [{"a": 1}], [[1, {"b": "\x1b"}], "x", Thing("a", Path("/srv"))]):
+        stream_json(items)
+        out = capsys.readouterr().out
+        assert out.isascii()
+        show_json(items)
+        assert json.loads(capsys.readouterr().out) == json.loads(out)
 
 
 @dataclass(frozen=True, slots=True)

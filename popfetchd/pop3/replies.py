@@ -210,6 +210,14 @@ class Capabilities:
         arguments.pop("", None)
         return cls(arguments)
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """
+        Each capability as one text, in the order of their tags.
+        """
+        tags = sorted(self.arguments.items())
+        return tuple(" ".join((tag, *words)) for tag, words in tags)
+
     def has(self, tag: str) -> bool:
         """
         Tell whether the server announced *tag* (in upper case).

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from enum import StrEnum
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -106,6 +107,16 @@ a round trip of 100 ms behind 64 messages. All of them count as `retrieved`.
 """
 
 
+class Occasion(StrEnum):
+    """
+    When CAPA is asked: behind the greeting, behind STLS, behind the login.
+    """
+
+    GREETING = "greeting"
+    STLS = "stls"
+    LOGIN = "login"
+
+
 def open_session(server: Server, contexts: TlsContexts, deadline: Deadline) -> Session:
     """
     Connect, and return a session that is ready for `login`.
@@ -136,6 +147,8 @@ class Session:
         self.greeting = Greeting("", None)
         self.capabilities = Capabilities()
         """As of now: they may change with TLS and with the login."""
+        self.announced: dict[Occasion, Capabilities | None] = {}
+        """What CAPA said each time; None where it was refused. For people only."""
         self.mechanism: Mechanism | None = None
         """How we logged in; never AUTO."""
         self.retrieved: set[MessageNumber] = set()
@@ -182,10 +195,10 @@ class Session:
         """
         with self._breaking():
             self._take_greeting()
-            self._ask_capabilities()
+            self._ask_capabilities(Occasion.GREETING)
             if self._server.tls.mode is TlsMode.STLS:
                 self._start_tls(contexts)
-                self._ask_capabilities()
+                self._ask_capabilities(Occasion.STLS)
 
     def _take_greeting(self) -> None:
         event = self._event()
@@ -194,13 +207,15 @@ class Session:
             raise refusal(Command.GREETING, event.reply)
         self.greeting = event.greeting
 
-    def _ask_capabilities(self) -> None:
+    def _ask_capabilities(self, occasion: Occasion) -> None:
         """
         Ask CAPA (RFC 2449 §5). Where it is refused, what was known before stays.
         """
+        self.announced[occasion] = None
         if self._exchange(Command.CAPA).ok:
             body = self._collect("CAPABILITY_OCTETS", CAPABILITY_OCTETS)
             self.capabilities = Capabilities.parse(body)
+            self.announced[occasion] = self.capabilities
 
     def _start_tls(self, contexts: TlsContexts) -> None:
         """
@@ -242,7 +257,7 @@ class Session:
         else:
             self._log_in_user(credentials.name, credentials.proof)
         self.mechanism = chosen
-        self._ask_capabilities()
+        self._ask_capabilities(Occasion.LOGIN)
 
     def _gate(self, secret: Secret) -> None:
         """

@@ -18,6 +18,7 @@ Rules of this file:
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import queue
 import re
@@ -28,7 +29,7 @@ import threading
 import time
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import zip_longest
@@ -46,7 +47,7 @@ from popfetchd.errors import (
     TimedOut,
     TlsFailed,
 )
-from popfetchd.values import Channel, Server, TlsMode, TlsPolicy
+from popfetchd.values import Certificate, Channel, Server, TlsMode, TlsPolicy
 
 
 LARGEST_READ = 65_536
@@ -412,13 +413,47 @@ class Transport:
 
 def _described(channel: Channel, sock: ssl.SSLSocket) -> Channel:
     cipher = sock.cipher()
-    expiry = (sock.getpeercert() or {}).get("notAfter")
+    certificate = _certificate(sock)
     return replace(
         channel,
         tls_version=sock.version(),
         cipher=cipher[0] if cipher else None,
-        certificate_expiry=ssl.cert_time_to_seconds(str(expiry)) if expiry else None,
+        certificate_expiry=certificate.not_after,
+        certificate=certificate,
     )
+
+
+def _certificate(sock: ssl.SSLSocket) -> Certificate:
+    digest = hashlib.sha256(sock.getpeercert(binary_form=True) or b"").hexdigest()
+    told: Mapping[str, Any] = sock.getpeercert() or {}  # nothing if it was not verified
+    return Certificate(
+        digest,
+        _name(told.get("subject", ())),
+        _name(told.get("issuer", ())),
+        tuple(name for _, name in told.get("subjectAltName", ())),
+        _seconds(told.get("notBefore")),
+        _seconds(told.get("notAfter")),
+    )
+
+
+SHORT_NAMES = {
+    "commonName": "CN",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+    "stateOrProvinceName": "ST",
+    "localityName": "L",
+}
+"""How RFC 4514 §3 writes what Python's ssl spells out."""
+
+
+def _name(parts: Iterable[Iterable[tuple[str, str]]]) -> str:
+    pairs = (pair for part in parts for pair in part)
+    return ", ".join(f"{SHORT_NAMES.get(key, key)}={value}" for key, value in pairs)
+
+
+def _seconds(told: str | None) -> float | None:
+    return float(ssl.cert_time_to_seconds(told)) if told else None
 
 
 # -- how a failure is told ------------------------------------------------------------

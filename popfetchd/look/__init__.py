@@ -1,0 +1,29 @@
+"""
+Looking at a maildrop: what `check`, `list`, `browse` and `fetch --dry-run` do.
+
+Rules of this package:
+
+- It archives nothing, and writes nothing to the ledger.
+- It reads headers with TOP, so that nothing is marked as read.
+- What a server sent leaves here as plain values; making it safe to show is the
+  business of whoever shows it.
+"""
+
+from popfetchd.look.checking import Checked, Connected, check
+from popfetchd.look.headers import Summary, summary
+from popfetchd.look.listing import Line, Preview, lines, preview
+from popfetchd.look.quirks import Quirk
+
+
+__all__ = [
+    "Checked",
+    "Connected",
+    "Line",
+    "Preview",
+    "Quirk",
+    "Summary",
+    "check",
+    "lines",
+    "preview",
+    "summary",
+]
