@@ -203,7 +203,8 @@ def _wrapped(text: str) -> list[str]:
     line = shorten(clean(text))
     if not sys.stdout.isatty():
         return [line]
-    return textwrap.wrap(line, max(LEAST, columns() - FACT)) or [""]
+    width = max(LEAST, columns() - FACT)
+    return textwrap.wrap(line, width, break_on_hyphens=False) or [""]
 
 
 LEAST = 20
