@@ -174,8 +174,7 @@ def _of_unique_ids(listing: Listing) -> Iterator[Quirk]:
             "unique-ids-are-numbers",
             "unique-ids are but the message-numbers: taken for none",
         )
-    repeated = sum(times for times in listing.times.values() if times > 1)
-    if repeated:
+    if repeated := listing.repeated.total():
         yield Quirk(
             "unique-ids-repeat",
             f"{repeated} messages share a unique-id: told apart by their content",
@@ -190,7 +189,7 @@ def _of_unique_ids(listing: Listing) -> Iterator[Quirk]:
             "unique-ids-strange",
             f"{strange} unique-ids hold characters that none may hold",
         )
-    if lacking := len(listing.octets.keys() - listing.unique_ids.keys()):
+    if lacking := sum(number not in listing.unique_ids for number in listing.octets):
         yield Quirk(
             "unique-ids-missing",
             f"{lacking} messages have no unique-id: told apart by their content",
