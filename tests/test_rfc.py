@@ -45,7 +45,8 @@ CONTENTS = {
     "8314": "1 1.1 2 3 3.1 3.2 3.3 3.4 4 4.1 4.2 4.3 4.4 4.5 4.6 5 5.1 5.2 5.3 5.4 5.5 "
     "6 7 8 9 A",
 }
-"""The numbered sections of each RFC, from its own table of contents."""
+"""The sections of each RFC, from its own table of contents; of registries and references
+only the first level."""
 
 EXCERPTS = {"4422", "5321", "5322", "6125", "6186"}
 """RFCs that are read only where another one leads to them."""
