@@ -113,7 +113,7 @@ def test_each_quirk_is_seen(name, facts):
 )
 def test_the_servers_terms_are_told(terms, told):
     """
-    RFC 2449 sections 6.6 and 6.7, with the figure that counts.
+    RFC 2449 sections 6.5 and 6.7, with the figure that counts.
     """
     said = GOOD + terms + b"\n"
     (quirk,) = quirks(seen(first=said, login=said), NOW)
