@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -225,16 +225,15 @@ def outcome(ran: Ran) -> tuple[int, int, int, int]:
 # -- what is measured -----------------------------------------------------------------
 
 
-def fill(site: Installation, messages: int) -> None:
+def fill(site: Installation, letters: Iterable[bytes]) -> None:
     """
-    Put so many letters into the archive, under the names that a ledger gave.
+    Put *letters*, as stored, into the archive under the names that a ledger gave.
     """
     ledger, now = LedgerId("0123456789ab"), time.time()
     for name in ("tmp", "new", "cur"):
         (site.maildir() / name).mkdir(parents=True)
-    for number in range(messages):
-        stored = letter(number).replace(b"\r\n", b"\n")
-        base = names.new_base(now, ledger, number + 1, "localhost")
+    for number, stored in enumerate(letters, 1):
+        base = names.new_base(now, ledger, number, "localhost")
         name = names.final_name(base, Octets(len(stored)))
         (site.maildir() / "new" / name).write_bytes(stored)
 
@@ -245,7 +244,7 @@ def known(folder: Path, messages: int) -> None:
     """
     with serving(messages, "old") as server:
         site = configured(folder, server.port, deadline="2h")
-        fill(site, messages)
+        fill(site, (letter(n).replace(b"\r\n", b"\n") for n in range(messages)))
         made = run(site.command("rebuild", "--json"))
         assert made.said["restored"] == messages
         print(f"{messages:7} rebuild       {cost(made)}")
