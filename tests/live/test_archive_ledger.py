@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.scenes import in_mbox, mbox
 from tests.letters import letters
 from tests.live.conftest import MESSAGES, shout
 from tests.live.oracle import fetch_raw
@@ -281,3 +282,106 @@ def test_a_rebuild_that_is_killed_can_be_run_again(dovecot, site, user):
     assert 0 == typed(site, "rebuild", "--json")[0]
     assert 0 == site.fetch().report["archived"]
     assert same(sent(dovecot, user), contents(site))
+
+
+# -- an mbox --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mbox_user(dovecot, site):
+    """
+    The same, archived in an mbox.
+    """
+    user = dovecot.add_user()
+    user.deliver(letter.stored for letter in letters(MESSAGES, seed=33))
+    as_mbox(site, dovecot, user)
+    assert MESSAGES == site.fetch().report["archived"]
+    return user
+
+
+def as_mbox(site, dovecot, user, **keys):
+    archive = {"format": "mbox", "path": str(mbox(site))}
+    configure(site, dovecot, user, archive=archive, **keys)
+
+
+def lines(messages):
+    """
+    Return, sorted, *messages* with LF for each CRLF: an mbox does not tell them apart.
+    """
+    return sorted(message.replace(b"\r\n", b"\n") for message in messages)
+
+
+def test_an_mbox_without_its_ledger_is_known_again(
+    dovecot, site, mbox_user, tmp_path, pytestconfig
+):
+    """
+    Deleted, then put back from an older copy: refused, made again, the mbox untouched;
+    and with `verified` the maildrop is emptied by proof.
+    """
+    copy = tmp_path / "copy.db"
+    assert 0 == typed(site, "backup", str(copy))[0]
+    more = MESSAGES // 10
+    mbox_user.deliver(letter.stored for letter in letters(more, seed=34))
+    assert more == site.fetch().report["archived"]
+    expected, before = sent(dovecot, mbox_user), mbox(site).read_bytes()
+    assert same(lines(expected), lines(in_mbox(site)))
+
+    lose(site)
+    refused = site.fetch()
+    assert (73, 0) == (refused.code, refused.report["archived"])
+    began = time.monotonic()
+    code, made, _ = typed(site, "rebuild", "--json")
+    took = time.monotonic() - began
+    assert (0, 0, MESSAGES + more) == (code, made["known"], made["restored"])
+    began = time.monotonic()
+    done = site.fetch()
+    shout(
+        pytestconfig,
+        f"rebuild from an mbox of {MESSAGES + more} messages: {took:.1f} s, "
+        f"the next visit {time.monotonic() - began:.1f} s",
+    )
+    assert (0, 0, MESSAGES + more) == outcome(done, "matched")
+    assert same(before, mbox(site).read_bytes())
+
+    lose(site)
+    shutil.copyfile(copy, site.ledger)
+    refused = site.fetch()
+    assert (73, 0) == (refused.code, refused.report["archived"])
+    code, made, _ = typed(site, "rebuild", "--json")
+    assert (0, MESSAGES, more) == (code, made["known"], made["restored"])
+    as_mbox(site, dovecot, mbox_user, delete_after="verified")
+    assert (0, 0, MESSAGES + more) == outcome(site.fetch(), "removed")
+    assert 0 == mbox_user.count()
+    assert same(before, mbox(site).read_bytes())
+
+
+def outcome(done, what):
+    return done.code, done.report["archived"], done.report[what]
+
+
+def test_damage_in_an_mbox_is_found_and_repaired(dovecot, site, mbox_user):
+    """
+    A flipped bit, a message cut short at the end, one that is gone and a foreign one;
+    what moved because of it is no damage; then a good copy of each is there.
+    """
+    expected = sent(dovecot, mbox_user)
+    begins = [at for (at,) in site.rows("begins_at")]
+    whole = bytearray(mbox(site).read_bytes()[:-9])
+    del whole[begins[3] : begins[4]]
+    whole[(begins[1] + begins[2]) // 2] ^= 4
+    mbox(site).write_bytes(whole)
+    code, seen, _ = typed(site, "verify", "--json")
+    assert (65, MESSAGES, MESSAGES - 5) == (code, seen["messages"], seen["moved"])
+    assert 3 == seen["missing"] + seen["altered"] + seen["truncated"]
+
+    code, seen, _ = typed(site, "verify", "--repair", "--json")
+    assert (0, 3) == (code, seen["repaired"])
+    foreign = b"From x Thu Jan  1 00:00:00 1970\nSubject: foreign\n\nhello\n\n"
+    with mbox(site).open("ab") as file:
+        file.write(foreign)
+    code, seen, _ = typed(site, "verify", "--json")
+    assert (0, MESSAGES, []) == (code, seen["messages"], seen["damage"])
+    assert 0 == site.fetch().report["archived"]
+    left = set(lines(expected)) - set(lines(in_mbox(site)))
+    assert set() == left
+    assert len(seen["unknown"]) == len(in_mbox(site)) - MESSAGES
