@@ -39,8 +39,9 @@ from typing import Any
 from popfetchd.archive import names
 from popfetchd.maildrop.dialogue import Dialogue, error, ok
 from popfetchd.maildrop.drop import Maildrop
-from popfetchd.maildrop.server import HOST
+from popfetchd.maildrop.server import AUTOLOGOUT, HOST
 from popfetchd.values import LedgerId, Octets, Secret, TlsMode
+from tests import relay
 from tests.relay import Relay
 from tests.wire import Installation
 from tests.world import Pop3, dialogue
@@ -107,17 +108,18 @@ def serve(messages: int, prefix: str, kind: str) -> None:
 
     Tells its port first; then, for each line, how many octets it has sent since the last.
     """
+    relay.PATIENCE = AUTOLOGOUT  # where others use the processor too, all takes long
     drop = Maildrop(USER, Secret(PASSWORD))
     for number in range(messages):
         twin = number // 2 if kind == "twins" else number
         drop.deliver(letter(twin), f"{prefix}{number}")
     with Pop3([drop], None, mode=TlsMode.NONE) as server:  # type: ignore[arg-type]
         server.dialogue = dialogue(**SERVERS.get(kind, {}))
-        with Relay((HOST, server.port)) as relay:
-            print(relay.port, flush=True)
+        with Relay((HOST, server.port)) as line:
+            print(line.port, flush=True)
             before = 0
             for _ in sys.stdin:
-                sent = sum(len(heard.down) for heard in relay.heard)
+                sent = sum(len(heard.down) for heard in line.heard)
                 print(sent - before, flush=True)
                 before = sent
 
