@@ -17,7 +17,7 @@ from popfetchd.pop3.protocol import Protocol
 from popfetchd.pop3.session import Session
 from popfetchd.values import Mechanism, TlsMode
 from tests.fuzz import target
-from tests.fuzz.target import Foul, Story, engine, parsers, seeds, visit
+from tests.fuzz.target import Foul, Story, engine, exchanges, parsers, seeds, visit
 
 
 SEEDS = list(seeds())
@@ -101,6 +101,15 @@ def test_any_octets_in_each_parser(octets: bytes) -> None:
     parsers(octets)
 
 
+@given(OCTETS | st.binary(max_size=300))
+@example(b"r=nonceX,s=c2FsdA==,i=4096")
+@example(b"r=nonceX,s=c2FsdA==,i=4096\xfe\xfev=abcd")
+@example(b"r=nonceX,s=c2FsdA==,i=99999999999999999999")
+def test_any_octets_as_challenges(octets: bytes) -> None:
+    """Each mechanism of AUTH answers any challenges, or raises a RemoteError."""
+    exchanges(octets)
+
+
 @pytest.mark.parametrize("mode", TlsMode)
 def test_a_good_server_is_understood_to_the_end(mode: TlsMode) -> None:
     """The seeds reach QUIT, on every kind of channel: the fuzzer begins there."""
@@ -139,7 +148,7 @@ def test_an_unforeseen_exception_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_credential_in_clear_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user name that crosses the wire before TLS is a finding."""
     monkeypatch.setattr(Session, "_start_tls", lambda self, contexts: None)
-    monkeypatch.setattr(Session, "_gate", lambda self: None)
+    monkeypatch.setattr(Session, "_gate", lambda self, secret: None)
     with pytest.raises(Foul, match="a credential in clear"):
         visit_all()
 

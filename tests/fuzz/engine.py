@@ -21,7 +21,14 @@ import atheris
 with atheris.instrument_imports(include=["popfetchd.pop3"]):
     import popfetchd.pop3.session
 
-    from tests.fuzz.target import Story, engine, parsers, visit, write_seeds
+    from tests.fuzz.target import (
+        Story,
+        engine,
+        exchanges,
+        parsers,
+        visit,
+        write_seeds,
+    )
 
 WORDS = (
     "+OK",
@@ -42,6 +49,10 @@ WORDS = (
     "2 a-unique-id",
     "EXPIRE NEVER",
     "LOGIN-DELAY 60",
+    "UTF8 USER",
+    "r=nonceX,s=c2FsdA==,i=4096",
+    "cj1ub25jZVgscz1jMkZzZEE9PSxpPTQwOTY=",
+    "v=abcd",
 )
 """What the fuzzer would take long to find by itself, as libFuzzer's dictionary has it."""
 
@@ -54,6 +65,7 @@ def one(octets: bytes) -> None:
     visit(story)
     engine(story)
     parsers(octets[1:])
+    exchanges(octets[1:])
 
 
 def main(arguments: list[str]) -> None:

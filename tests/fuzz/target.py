@@ -8,6 +8,8 @@ Rules of this file:
 - A `Story` is what a server says: segments, each what one read of the socket gives, and
   the end of the stream behind the last. One that begins with UNASKED has come before
   anybody asked.
+- Nothing hangs on chance or on much computing: the nonce of SCRAM is NONCE, and its
+  iterations are few.
 - The session is the real one; its channel is a list. A refusal (-ERR) that leaves the
   session whole is passed by, as a visit would, so that all of it is reached.
 """
@@ -20,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 from popfetchd.errors import (
     LocalProtocolError,
@@ -30,7 +33,8 @@ from popfetchd.errors import (
     ServerRefusal,
     TlsError,
 )
-from popfetchd.pop3 import auth
+from popfetchd.pop3 import auth, sasl
+from popfetchd.pop3.auth import TOKEN_MECHANISMS, Credentials
 from popfetchd.pop3.listings import (
     LONGEST_UNIQUE_ID,
     parse_scan_listing,
@@ -45,9 +49,11 @@ from popfetchd.pop3.replies import (
     parse_reply,
     refusal,
 )
+from popfetchd.pop3.sasl import scram
 from popfetchd.pop3.session import TOP_OCTETS, Session
 from popfetchd.pop3.transport import TlsContexts
 from popfetchd.values import (
+    AccessToken,
     Channel,
     Mechanism,
     MessageNumber,
@@ -60,6 +66,10 @@ from tests.dialogs.script import every_dialog
 
 
 PASSWORD = "tiger-0-tiger"
+NONCE = b"nonce"
+CERTIFICATE = Path("client.pem")
+"""Never read: no TLS is spoken."""
+
 UNASKED = b"\x01"
 BOUNDARY = b"\xfe\xfe"
 """Between two segments, where a story is read from octets."""
@@ -160,10 +170,12 @@ def visit(story: Story) -> list[str]:
     transport = FakeTransport(story.segments)
     if mode is TlsMode.IMPLICIT:
         transport.start_tls(TlsContexts())
-    server = Server("h", 110, TlsPolicy(mode), 1.0)
+    server = Server("h", 110, TlsPolicy(mode, client_cert=CERTIFICATE), 1.0)
     session = Session(server, transport)  # type: ignore[arg-type]
-    for step in _steps(session, story.choice // len(modes)):
-        with _expecting(told):
+    mechanisms = list(Mechanism)
+    mechanism = mechanisms[story.choice // len(modes) % len(mechanisms)]
+    for step in _steps(session, mechanism, _secret(mechanism, mode)):
+        with _foreseeable(), _expecting(told):
             step()
         if session.state in {"BROKEN", "CLOSED"}:
             break
@@ -174,11 +186,26 @@ def visit(story: Story) -> list[str]:
     return told
 
 
-def _steps(session: Session, choice: int) -> Iterator[Callable[[], object]]:
-    mechanisms = list(Mechanism)
-    mechanism = mechanisms[choice % len(mechanisms)]
+def _secret(mechanism: Mechanism, mode: TlsMode) -> Secret:
+    # No access token in clear: the session takes that for a mistake of ours.
+    token = mechanism in TOKEN_MECHANISMS and mode is not TlsMode.NONE
+    return (AccessToken if token else Secret)(PASSWORD)
+
+
+@contextmanager
+def _foreseeable() -> Iterator[None]:
+    with (
+        patch.object(auth, "new_nonce", return_value=NONCE),
+        patch.object(scram, "MOST_ITERATIONS", scram.LEAST_ITERATIONS),
+    ):
+        yield
+
+
+def _steps(
+    session: Session, mechanism: Mechanism, secret: Secret
+) -> Iterator[Callable[[], object]]:
     yield lambda: session.begin(TlsContexts())
-    yield lambda: session.login("mary", Secret(PASSWORD), mechanism)
+    yield lambda: session.login("mary", secret, mechanism)
     yield session.stat
     yield lambda: _see_listing(session)
     yield lambda: [_see_head(head) for _, head in session.top(NUMBERS)]
@@ -308,7 +335,7 @@ def parsers(octets: bytes) -> None:
         lambda it: parse_drop_listing(it.decode("latin-1")),
         parse_scan_listing,
         parse_unique_id_listing,
-        auth.decode,
+        sasl.decode,
         _see_multiline,
     ):
         with _expecting([]):
@@ -338,6 +365,22 @@ def _see_multiline(octets: bytes) -> None:
             raise Foul("more octets than were sent")
 
 
+def exchanges(octets: bytes) -> None:
+    """
+    Each mechanism answers any challenges, or raises a RemoteError.
+    """
+    server = Server("h", 995, TlsPolicy(client_cert=CERTIFICATE), 1.0)
+    for mechanism in Mechanism:
+        secret = _secret(mechanism, TlsMode.IMPLICIT)
+        credentials = Credentials("mary", secret, mechanism)
+        with _foreseeable(), _expecting([]):
+            exchange = auth.exchange(mechanism, credentials, server)
+            if exchange is not None:
+                for challenge in octets.split(BOUNDARY):
+                    exchange.respond(challenge)
+                exchange.finish()
+
+
 # -- seeds ----------------------------------------------------------------------------
 
 _MAIL = b"+OK\r\nSubject: x\r\n\r\n..y\r\n.\r\n"
@@ -347,14 +390,18 @@ _SIZES = b"+OK\r\n1 120\r\n2 -1\r\n7 9999999999999999999 x\r\n.\r\n"
 _CAPABILITIES = (
     b"",
     b"PIPELINING\r\nTOP\r\nUIDL\r\nLOGIN-DELAY 900 USER\r\nEXPIRE NEVER\r\nSTLS\r\n",
-    b"SASL PLAIN\r\nSTLS\r\n",
+    b"SASL PLAIN LOGIN CRAM-MD5 XOAUTH2\r\nSTLS\r\n",
+    b"SASL SCRAM-SHA-256 SCRAM-SHA-1 OAUTHBEARER\r\nSTLS\r\nUTF8 USER\r\n",
 )
 
 _LOGINS = (
     (b"+OK\r\n", b"+OK\r\n"),
     (b"+OK\r\n",),
     (b"+ \r\n", b"+OK\r\n"),
-    (b"+ PDEuMkBob3N0Pg==\r\n", b"+ \r\n", b"-ERR [AUTH]\r\n"),
+    (b"+ PDEuMkBob3N0Pg==\r\n", b"+OK\r\n"),
+    (b"+ VXNlciBOYW1lAA==\r\n", b"+ UGFzc3dvcmQA\r\n", b"+OK\r\n"),
+    (b"+ \r\n", b"+ cj1ub25jZVgscz1jMkZzZEE9PSxpPTQwOTY=\r\n", b"+ dj1hYmNk\r\n"),
+    (b"+ eyJzdGF0dXMiOiI0MDEifQ==\r\n", b"-ERR [AUTH]\r\n"),
 )
 
 
