@@ -167,7 +167,7 @@ def test_what_scram_cannot_say() -> None:
     ],
 )
 def test_credentials_that_fit_no_answer(mechanism: Mechanism, secret: Secret) -> None:
-    """What no server has to take is not sent (RFC 5034 §4: 12,288 octets)."""
+    """What no server has to take is not sent (RFC 4954 §4: 12,288 octets)."""
     with pytest.raises(NoMechanism, match="an answer of over 12288 octets"):
         auth.exchange(mechanism, credentials(secret=secret), SERVER)
 

@@ -47,7 +47,7 @@ def test_what_is_no_base64(challenge: bytes) -> None:
 
 
 def test_plain_as_rfc_4616_has_it() -> None:
-    """RFC 4616 §4's message, without an authorization identity; RFC 5034 §6's octets."""
+    """RFC 4616 §4's message, which has no authorization identity, and its base64."""
     plain = sasl.Plain(b"tim", b"tanstaaftanstaaf")
     assert ("PLAIN", b"\0tim\0tanstaaftanstaaf") == (plain.name, plain.initial())
     shorter = sasl.Plain(b"tim", b"tanstaaf").initial()
