@@ -30,11 +30,18 @@ from __future__ import annotations
 import os
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
+from dataclasses import dataclass, field
+from itertools import chain, groupby, islice
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -275,6 +282,10 @@ class Visit:
         """What failed in this visit or before, as of the last listing."""
         self.fresh: set[RowId] = set()
         """The rows that this visit itself has published."""
+        self.gone: set[RowId] = set()
+        """What was to leave the listing when a session of this visit ended."""
+        self.again: frozenset[MessageNumber] = frozenset()
+        """What the session retrieves though it is known to be archived."""
         self.left_out: float = NEVER
         """How many messages the last session left for another."""
         self.habits = account.habits
@@ -387,16 +398,23 @@ class Visit:
                 self.account.name,
                 plan.accounted - {due.row for due in unconfirmed},
                 plan.duplicated,
+                plan.hidden,
             )
+            self.again = plan.again | {due.listed.number for due in unconfirmed}
             strangers = self._recognise(session, plan)
-            strange, later = in_one_session(strangers)
-            wanted = [*strange, *(due.listed for due in unconfirmed)]
-            kept = self._retrieve(session, archive, self._worth_trying(wanted))
+            candidates = chain(strangers, (due.listed for due in unconfirmed))
+            wanted, later = in_one_session(
+                (m for m in candidates if m.unique_id not in self.gave_up),
+                self._apart(),
+                removing=bool(proven),
+            )
+            kept = self._retrieve(session, archive, self._last(wanted))
             proven = self._still_archived(session, [*proven, *self._due(kept)])
             left = self._leave(session, kept, proven)
-        self._look_back(strange, later, kept)
-        nearer = bool(kept) or len(strangers) < len(plan.wanted)
-        return self._another_helps(later, proven, nearer=nearer, left=left)
+        self._look_back(later)
+        nearer = bool(kept or proven) or len(strangers) < len(plan.wanted)
+        made_room = self._makes_room(kept, proven, left=left)
+        return made_room or self._another_helps(later, proven, nearer=nearer, left=left)
 
     @contextmanager
     def _connected(self) -> Iterator[Session]:
@@ -426,7 +444,18 @@ class Visit:
         failures = ledger.failures(name)
         self.failures = failures
         paused, known = self.tally.removals_paused, ledger.known(name)
-        plan = select(listing, known, failures, self.account, now, paused=paused)
+        plan = select(
+            listing,
+            known,
+            failures,
+            self.account,
+            now,
+            habits=self.habits,
+            paused=paused,
+        )
+        self.tally.waiting = sum(plan.skipped.values()) + sum(
+            number not in plan.again for number in plan.wanted.numbers
+        )
         shown = listing.unique_ids.values() if failures else ()
         listed = {unique_id for unique_id in shown if unique_id in failures}
         self.tally.skipped = Counter(plan.skipped)
@@ -492,6 +521,8 @@ class Visit:
     def _recognise(self, session: Session, plan: Selection) -> Messages:
         # After a reset thousands of messages have new names. What TOP shows to be in
         # the archive need not be retrieved; what it cannot tell, its content will.
+        if self.habits.drains:  # only what is retrieved makes room
+            return plan.wanted
         wanted = plan.wanted if plan.astray else ()
         astray = (m for m in wanted if m.octets in plan.astray)
         done = self.asked | self.failures.keys()
@@ -508,6 +539,7 @@ class Visit:
         headers = [(m, digest) for m, digest in answers if digest is not None]
         known = self.means.ledger.recognise(self.account.name, headers, later_than)
         self.tally.matched += len(known)
+        self.tally.waiting -= len(known)
         return plan.wanted.without(known)
 
     def _named(
@@ -533,9 +565,14 @@ class Visit:
 
     # -- retrieve and archive ---------------------------------------------------------
 
-    def _worth_trying(self, wanted: Sequence[Listed]) -> list[Listed]:
-        worth = [m for m in wanted if m.unique_id not in self.gave_up]
-        return sorted(worth, key=lambda m: m.unique_id in self.failures)
+    def _apart(self) -> Collection[UniqueId]:
+        # A session in which a message fails ends without QUIT: nothing is removed, and
+        # nothing makes room. So what failed before gets one of its own, if there can be.
+        return () if self.habits.login_floor else self.failures.keys()
+
+    def _last(self, wanted: Iterable[Listed]) -> list[Listed]:
+        # What failed before comes last, and holds up nobody.
+        return sorted(wanted, key=lambda m: m.unique_id in self.failures)
 
     def _may_retry(self, listed: Listed) -> bool:
         # Whether it failed before, and is to be tried again.
@@ -660,7 +697,7 @@ class Visit:
     def _failed(self, listed: Listed, error: PopfetchdError) -> None:
         self.gave_up.add(listed.unique_id)
         if listed.unique_id is not None:
-            self.means.ledger.fail(self.account.name, [listed.unique_id])
+            self.means.ledger.fail(self.account.name, [listed.unique_id], str(error))
         known_as = quote(listed.unique_id or f"number {listed.number}")
         self.tally.failed_messages += (f"message {known_as}: {error}",)
 
@@ -709,6 +746,8 @@ class Visit:
             self.tally.matched += 1
             if isinstance(entry, Alike) and self.account.delete_after is not None:
                 self.tally.unproven[Unproven.ALTERED] += 1
+        numbers = (spooled.listed.number for spooled in batch)
+        self.tally.waiting -= sum(number not in self.again for number in numbers)
         self.watch.archived(len(batch))
 
     # -- remove, and look back --------------------------------------------------------
@@ -719,9 +758,14 @@ class Visit:
         # Returns whether the session could end with QUIT.
         if not session.retrieved <= {message.listed.number for message in kept}:
             return False
+        hidden = [m.receipt.row for m in kept if m.receipt and m.listed.unique_id]
         with self._stage(Stage.REMOVE):
             self.tally.removed += update(
-                session, proven, self.means.ledger, lambda: self._has_time(LEAVE_QUIT)
+                session,
+                proven,
+                self.means.ledger,
+                lambda: self._has_time(LEAVE_QUIT),
+                hidden if self.habits.hides_retrieved else (),
             )
         return True
 
@@ -754,16 +798,30 @@ class Visit:
                 spoken = self.means.now()
             yield copy
 
-    def _look_back(
-        self, strange: Sequence[Listed], later: int, kept: Sequence[Kept]
-    ) -> None:
-        done = {message.listed.number for message in kept}
-        left = sum(message.number not in done for message in strange)
+    def _look_back(self, later: int) -> None:
         if later:
             self.tally.skipped[Skip.CAPPED] = later
-        self.tally.waiting = left + self.tally.skipped.total()
         if self.tally.waiting == 0:
             self.tally.removals_paused = False
+
+    def _makes_room(
+        self, kept: Sequence[Kept], proven: Sequence[Proven], *, left: bool
+    ) -> bool:
+        # Whether this session, or the same again without what failed in it, lets the
+        # next one list what this one did not.
+        rows = {proof.receipt.row for proof in proven}
+        if self.habits.drains:
+            rows |= {message.receipt.row for message in kept if message.receipt}
+        news = rows - self.gone  # what comes back all the same makes no room
+        self.gone |= rows if left else set()
+        if not self.habits.lists_partly or None in self.gave_up:
+            return False
+        return bool(news) and self._has_room_for_another()
+
+    def _has_room_for_another(self) -> bool:
+        if self.stop.is_set() or self.full or self.habits.login_floor:
+            return False
+        return self.deadline.remaining() >= self.account.deadline / 2
 
     def _another_helps(
         self,
@@ -773,9 +831,7 @@ class Visit:
         nearer: bool,
         left: bool,
     ) -> bool:
-        if self.stop.is_set() or self.full or self.habits.login_floor:
-            return False
-        if self.deadline.remaining() < self.account.deadline / 2:
+        if not self._has_room_for_another():
             return False
         blocked = bool(proven) and not left and None not in self.gave_up
         before, self.left_out = self.left_out, later
@@ -886,10 +942,10 @@ def _noted(
 
 def _habits(known: Habits, announced: Capabilities) -> Habits:
     # EXPIRE 0: the server removes at QUIT what was retrieved (RFC 2449 section 6.7).
-    return replace(
-        known,
+    return Habits(
         login_floor=max(known.login_floor, announced.login_delay or 0.0),
         hides_retrieved=known.hides_retrieved or announced.expire == 0,
+        lists_partly=known.lists_partly,
     )
 
 

@@ -16,7 +16,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -82,11 +82,13 @@ def update(
     proven: Sequence[Proven],
     ledger: Ledger,
     has_time: Callable[[], bool] = lambda: True,
+    hidden: Collection[RowId] = (),
 ) -> int:
     """
     Mark what is proven, QUIT, and return how many messages were removed.
 
     When *has_time* tells that there is none left, the rest stays for another session.
+    *hidden*: the rows of what was retrieved, where the server hides that at its +OK.
 
     Raises the refusal when QUIT is answered with -ERR, and the error of the line when
     it drops: then nothing counts as removed, and the next listing decides.
@@ -99,6 +101,7 @@ def update(
         ledger.unmark([rows.pop(number) for number in rows.keys() - agreed])
     session.quit()
     ledger.removed(rows.values())
+    ledger.pop(frozenset(hidden) - set(rows.values()))
     return len(rows)
 
 

@@ -12,18 +12,22 @@ Rules of this file:
   no unique-id of this listing shows that the server gives them to other messages.
 - Each message that is left out is counted under a reason.
 - A listing may hold a million messages: what is kept of each is its number.
+- Where a server hides what was retrieved, or lists only a part, what is missing from a
+  listing is no sign of a reset. Where it does both, what is archived and listed still is
+  retrieved once more: only QUIT after RETR makes room for what is not listed yet.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from popfetchd.values import (
     Account,
     Failure,
+    Habits,
     Known,
     Listed,
     Listing,
@@ -86,6 +90,10 @@ class Selection:
     duplicated: frozenset[UniqueId]
     skipped: Mapping[Skip, int]
     reset: bool
+    again: frozenset[MessageNumber] = frozenset()
+    """Messages that are archived, and wanted so that they make room."""
+    hidden: frozenset[RowId] = frozenset()
+    """Rows that are gone from the listing as the server was to make them go."""
 
 
 def select(
@@ -95,20 +103,27 @@ def select(
     account: Account,
     now: float,
     *,
+    habits: Habits | None = None,
     paused: bool = False,
 ) -> Selection:
     """
     Decide what a session is to do with the messages of *listing*.
 
+    *habits*: the account's, and what the server has announced beside.
     *paused*: nothing is removed for now. So nothing is retrieved to be removed either,
     or a round could be full of it, and what the pause waits for would never come.
     """
-    hinted, strangers = _told_apart(listing, _by_unique_id(known))
+    habits = habits or account.habits
+    rows = _by_unique_id(known, partly=habits.lists_partly)
+    hinted, strangers = _told_apart(listing, rows)
     doubted: list[MessageNumber] = []
+    again: list[MessageNumber] = []
     removable: list[Removable] = []
     accounted: set[RowId] = set()
     for copies, bearers in hinted:
-        if not _due(bearers, account, now) or bearers[0].altered:
+        if habits.drains and not all(row.popped for row in bearers):
+            again += (copy.number for copy in copies)
+        elif not _due(bearers, account, now) or bearers[0].altered:
             accounted.update(row.row for row in bearers)
         elif len(copies) == 1 and not bearers[0].doubtful:
             accounted.add(bearers[0].row)
@@ -118,8 +133,8 @@ def select(
         else:  # due, and only its content can tell which it is
             doubted += (copy.number for copy in copies)
     # What waits to be archived goes before what waits to be removed.
-    turns = _in_turn(listing, strangers, failures), _in_turn(listing, doubted, failures)
-    unsettled = Messages(listing, [*chain(*turns)])
+    turns = (_in_turn(listing, n, failures) for n in (strangers, doubted, again))
+    unsettled = Messages(listing, [*chain.from_iterable(turns)])
     wanted, skipped = _worth_it(unsettled, failures, account, now)
     return Selection(
         wanted=wanted,
@@ -132,17 +147,32 @@ def select(
         ),
         duplicated=frozenset(listing.repeated),
         skipped=skipped,
-        reset=_is_reset(listing, known, wanted),
+        reset=not (habits.hides_retrieved or habits.lists_partly)
+        and _is_reset(listing, known, wanted),
+        again=frozenset(again),
+        hidden=_hidden(listing, known),
     )
 
 
-def _by_unique_id(known: Iterable[Known]) -> dict[UniqueId | None, list[Known]]:
+def _by_unique_id(
+    known: Iterable[Known], *, partly: bool
+) -> dict[UniqueId | None, list[Known]]:
     rows: defaultdict[UniqueId | None, list[Known]] = defaultdict(list)
     # What vanished bears its unique-id no more: whatever comes under it is a stranger.
+    # But what a listing in part does not show has not vanished.
     for row in known:
-        if row.unique_id is not None and row.accounted:
+        if row.unique_id is not None and (row.accounted or partly):
             rows[row.unique_id].append(row)
     return rows
+
+
+def _hidden(listing: Listing, known: Iterable[Known]) -> frozenset[RowId]:
+    # A listing without unique-ids does not tell whose message is still there.
+    popped = {r.unique_id: r.row for r in known if r.popped and r.unique_id is not None}
+    if not popped or (listing.octets and not listing.unique_ids):
+        return frozenset()
+    there = popped.keys() & listing.unique_ids.values()
+    return frozenset(row for unique_id, row in popped.items() if unique_id not in there)
 
 
 def _sharing_a_unique_id(listing: Listing) -> Iterator[list[Listed]]:
@@ -236,20 +266,35 @@ def _worth_it(
     return Messages(unsettled.listing, worth), skipped
 
 
-def in_one_session(wanted: Iterable[Listed]) -> tuple[list[Listed], int]:
+def in_one_session(
+    wanted: Iterable[Listed],
+    apart: Collection[UniqueId] = (),
+    *,
+    removing: bool = False,
+) -> tuple[list[Listed], int]:
     """
     Return what of *wanted* one session retrieves, and how many it leaves for another.
+
+    *apart*: what failed before, where it is to be retrieved in a session of its own, so
+    that it does not keep the others from their QUIT, which there are, too, when the
+    session is *removing* something.
     """
     now: list[Listed] = []
+    failed: list[Listed] = []
     octets = later = 0
     for listed in wanted:
+        if listed.unique_id in apart:
+            failed.append(listed)
+            continue
         full = len(now) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
         if full and _can_wait(listed):
             later += 1
         else:
             now.append(listed)
             octets += listed.octets or 0
-    return now, later
+    if not now and not removing:
+        return failed, 0
+    return now, later + len(failed)
 
 
 def _can_wait(listed: Listed) -> bool:

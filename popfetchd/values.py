@@ -641,7 +641,8 @@ class Known(NamedTuple):
     *accounted*: the last complete listing had it. *doubtful*: its unique-id was seen
     twice, or vanished and came back, and says nothing any more. *marked*: a DELE was
     sent for it and no +OK to QUIT came. *altered*: the server sends other octets at each
-    RETR, so that nothing can ever prove its removal.
+    RETR, so that nothing can ever prove its removal. *popped*: a session that retrieved
+    it ended with the +OK to QUIT, on a server that hides what was retrieved.
     """
 
     row: RowId
@@ -653,16 +654,21 @@ class Known(NamedTuple):
     marked: bool
     altered: bool = False
     arrived_at: float = 0.0
+    popped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """
-    How often a message failed to be retrieved, and when last (seconds since 1970).
+    How often a message failed to be retrieved. Times are seconds since 1970.
     """
 
     visits: int
     last: float
+    first: float = 0.0
+    """0.0: not known."""
+    why: str = ""
+    """What was wrong last, one sentence."""
 
 
 # -- what an archive holds ------------------------------------------------------------

@@ -457,6 +457,34 @@ def test_a_listing_decides_about_marks(ledger):
     assert ([], 2) == (ledger.receipts([gone]), ledger.archived_count(ALICE))
 
 
+def test_what_the_server_hides_is_removed_once_it_is_gone(ledger):
+    """
+    Popped and there: it stays. Popped and gone: it counts as removed, and a copy of it
+    under another unique-id is a message of its own; under its own it is the same.
+    """
+    there, gone = archived(ledger, verified("a", "u"), verified("b", "v"))
+    ledger.pop([there, gone])
+    assert {True} == {row.popped for row in known(ledger).values()}
+
+    ledger.sight(ALICE, [there], [], [gone])
+    assert {there: "a"} == {r: flags(k) for r, k in known(ledger).items()}
+
+    again, copy = archived(ledger, verified("b", "v"), verified("b", "w"))
+    assert (gone, False) == (again, copy == gone)
+    assert [True, False, False] == [row.popped for row in known(ledger).values()]
+
+
+def test_what_is_hidden_and_there_all_the_same_stays(ledger):
+    """
+    What the listing shows goes before what was expected of it.
+    """
+    (row,) = archived(ledger, verified("a", "u"))
+    ledger.pop([row])
+    ledger.pop([])
+    ledger.sight(ALICE, [row], [], [row])
+    assert {row: "a"} == {r: flags(k) for r, k in known(ledger).items()}
+
+
 def test_a_unique_id_that_stands_twice_is_doubtful_from_then_on(ledger):
     """
     Also when it stands once again in later listings.
@@ -536,6 +564,26 @@ def test_receipts_are_of_published_rows_oldest_first(ledger):
 # -- failures -------------------------------------------------------------------------
 
 
+def test_a_failure_tells_why_and_since_when(ledger, clock):
+    """
+    The first time stays, the sentence is the last one; lifted, it counts from nothing.
+    """
+    u, v = UniqueId("u"), UniqueId("v")
+    ledger.fail(ALICE, [u], "cannot")
+    ledger.fail(BOB, [u], "cannot")
+    clock[0] += 60
+    ledger.fail(ALICE, [v, u], "will not")
+    assert {
+        u: Failure(2, NOW + 60, NOW, "will not"),
+        v: Failure(1, NOW + 60, NOW + 60, "will not"),
+    } == ledger.failures(ALICE)
+
+    ledger.lift(ALICE, [u])
+    ledger.lift(ALICE, [])
+    assert Failure(0, NOW + 60, NOW, "will not") == ledger.failures(ALICE)[u]
+    assert 1 == ledger.failures(BOB)[u].visits
+
+
 def test_failures_are_counted_by_message_and_forgiven(ledger, clock):
     """
     How often and when last; forgotten once it is retrieved.
@@ -545,11 +593,12 @@ def test_failures_are_counted_by_message_and_forgiven(ledger, clock):
     clock[0] += 60
     ledger.fail(ALICE, [v])
     ledger.fail(BOB, [u])
-    assert {u: Failure(1, NOW), v: Failure(2, NOW + 60)} == ledger.failures(ALICE)
+    first, again = Failure(1, NOW, NOW), Failure(2, NOW + 60, NOW)
+    assert {u: first, v: again} == ledger.failures(ALICE)
 
     ledger.forgive(ALICE, [v, UniqueId("w")])
-    assert {u: Failure(1, NOW)} == ledger.failures(ALICE)
-    assert {u: Failure(1, NOW + 60)} == ledger.failures(BOB)
+    assert {u: first} == ledger.failures(ALICE)
+    assert {u: Failure(1, NOW + 60, NOW + 60)} == ledger.failures(BOB)
 
 
 def test_where_nothing_failed_nothing_is_written(ledger):

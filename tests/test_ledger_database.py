@@ -231,7 +231,7 @@ def test_a_newer_ledger_is_refused(tmp_path):
     db.close()
 
     with pytest.raises(
-        LedgerError, match=r"a newer popfetchd \(schema 7, .* knows 1\)"
+        LedgerError, match=r"a newer popfetchd \(schema 7, .* knows 2\)"
     ):
         opened(path)
 
@@ -392,7 +392,7 @@ def test_a_ledger_is_brought_up_to_date(tmp_path, monkeypatch):
             assert 5 == ledger.highest()
     db = sqlite3.connect(path)
 
-    assert (2,) == db.execute("PRAGMA user_version").fetchone()
+    assert (3,) == db.execute("PRAGMA user_version").fetchone()
     db.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from popfetchd.errors import CommandRefused, Disconnected, LocalProtocolError
 from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
-from popfetchd.values import Listed, Receipt, SessionId
+from popfetchd.values import Listed, Receipt, RowId, SessionId
 
 
 HERE, ELSEWHERE = SessionId("here"), SessionId("elsewhere")
@@ -148,6 +148,9 @@ class Scene:
     def removed(self, rows):
         self.told.append(f"removed {list(rows)}")
 
+    def pop(self, rows):
+        self.told += [f"pop {sorted(rows)}"] if rows else []
+
 
 def test_marked_before_dele_and_removed_after_quit():
     """
@@ -172,6 +175,20 @@ def test_without_proof_there_is_only_quit():
     scene = Scene()
     assert 0 == update(scene, [], scene)
     assert ["QUIT", "removed []"] == scene.told
+
+
+def test_what_a_server_hides_is_noted_after_the_ok_to_quit():
+    """
+    What is removed is not hidden as well; without the +OK nothing is noted.
+    """
+    scene = Scene()
+    assert 1 == update(scene, [proven(1)], scene, hidden=[RowId(10), RowId(20)])
+    assert ["QUIT", "removed [10]", "pop [20]"] == scene.told[-3:]
+
+    scene = Scene(end=Disconnected("QUIT", "gone"))
+    with pytest.raises(Disconnected):
+        update(scene, [], scene, hidden=[RowId(10)])
+    assert ["QUIT"] == scene.told
 
 
 def test_a_refused_dele_is_unmarked_and_not_counted():

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +29,7 @@ from popfetchd.values import (
     Destination,
     Every,
     Failure,
+    Habits,
     InlineSecret,
     Known,
     Listing,
@@ -405,3 +408,81 @@ def test_a_claim_beyond_a_session_holds_up_nobody():
     plan = select(listing(("a", huge), ("b", 1), ("c", 1)), [], {}, ACCOUNT, NOW)
 
     assert [2, 3, 1] == numbers(plan.wanted)
+
+
+# -- servers that hide, or list a part ------------------------------------------------
+
+PARTLY = Habits(lists_partly=True)
+DRAINED = Habits(hides_retrieved=True, lists_partly=True)
+
+
+def test_what_is_archived_and_still_listed_makes_room():
+    """
+    Where retrieving hides and a part is listed, known messages are retrieved once more,
+    after the new ones; those that were, and did not go, are left alone.
+    """
+    known = [row(1, "a"), row(2, "b", popped=True)]
+    messages = listing(("a", 100), ("b", 100), ("c", 100))
+
+    plan = select(messages, known, {}, ACCOUNT, NOW, habits=DRAINED)
+
+    assert [3, 1] == numbers(plan.wanted)
+    assert ({1}, {2}, frozenset()) == (plan.again, plan.accounted, plan.hidden)
+    assert [3] == numbers(select(messages, known, {}, ACCOUNT, NOW).wanted)
+
+
+def test_what_is_hidden_as_it_was_to_be_is_told():
+    """
+    Popped and not listed; but a listing without unique-ids tells nothing of anybody.
+    """
+    known = [row(1, "a", popped=True), row(2, "b"), row(3, None, popped=True)]
+
+    def hidden(messages):
+        return select(messages, known, {}, ACCOUNT, NOW, habits=DRAINED).hidden
+
+    assert {1} == hidden(listing(("c", 100))) == hidden(listing())
+    assert frozenset() == hidden(listing((None, 100)))
+    assert frozenset() == hidden(listing(("a", 100)))
+
+
+@pytest.mark.parametrize(
+    ("habits", "expected"),
+    [
+        (Habits(), True),
+        (PARTLY, False),
+        (Habits(hides_retrieved=True), False),
+    ],
+)
+def test_a_listing_that_is_not_whole_shows_no_reset(habits, expected):
+    """
+    Where a server hides, or lists a part, nobody judges what is missing.
+    """
+    known = [row(number, f"old-{number}") for number in range(20)]
+    messages = listing(*((f"new-{number}", 100) for number in range(20)))
+
+    assert expected is select(messages, known, {}, ACCOUNT, NOW, habits=habits).reset
+
+
+def test_what_a_part_did_not_show_bears_its_unique_id_still():
+    """
+    A message that comes back into a listing in part is known, and not retrieved again.
+    """
+    away = [row(1, "a", accounted=False)]
+    messages = listing(("a", 100))
+
+    assert [1] == numbers(select(messages, away, {}, ACCOUNT, NOW).wanted)
+    assert not select(messages, away, {}, ACCOUNT, NOW, habits=PARTLY).wanted
+
+
+def test_what_failed_before_waits_for_a_session_of_its_own():
+    """
+    Unless it is all there is; and also then, when something is removed.
+    """
+    well, bad = select(listing(("a", 1), ("b", 1)), [], {}, ACCOUNT, NOW).wanted
+    apart = {UniqueId("b")}
+
+    assert ([well], 1) == in_one_session([well, bad], apart)
+    assert ([well, bad], 0) == in_one_session([well, bad])
+    assert ([bad], 0) == in_one_session([bad], apart)
+    assert ([], 1) == in_one_session([bad], apart, removing=True)
+    assert ([], 0) == in_one_session([], apart)

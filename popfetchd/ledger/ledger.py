@@ -285,17 +285,20 @@ class Ledger:
         account: AccountName,
         accounted: Collection[RowId],
         duplicated: Collection[UniqueId],
+        hidden: Collection[RowId] = (),
     ) -> None:
         """
         Write down what a complete listing showed, where it differs from the last one.
 
         *accounted*: the rows that it shows to be there still. Every other one has
         vanished: removed, if it was marked. *duplicated*: unique-ids that stand in the
-        listing more than once, and say nothing from now on.
+        listing more than once, and say nothing from now on. *hidden*: rows that are gone
+        because the server hides what was retrieved; they count as removed.
         """
         there, seen_twice = frozenset(accounted), frozenset(duplicated)
+        expected = frozenset(hidden) - there
         known = self.known(account)
-        vanished = [row for row in known if row.row not in there]
+        vanished = [row for row in known if row.row not in there | expected]
         sighting = table.Sighting(
             present=_rows(
                 row
@@ -307,6 +310,7 @@ class Ledger:
             doubted=_rows(
                 row for row in known if row.unique_id in seen_twice and not row.doubtful
             ),
+            hidden=_rows(row for row in known if row.row in expected),
         )
         if any(sighting):
             now = self._now()
@@ -338,6 +342,15 @@ class Ledger:
             now = self._now()
             self._writer.do(lambda db: table.removed(db, rows, now))
 
+    def pop(self, rows: Collection[RowId]) -> None:
+        """
+        Note that the server, which hides what was retrieved, said +OK to QUIT after it.
+
+        The next listing tells whether *rows* are gone: only then they count as removed.
+        """
+        if rows:
+            self._writer.do(lambda db: table.pop(db, rows))
+
     # -- failures ---------------------------------------------------------------------
 
     def failures(self, account: AccountName) -> dict[UniqueId, Failure]:
@@ -346,13 +359,22 @@ class Ledger:
         """
         return self._read(lambda db: table.failures(db, account))
 
-    def fail(self, account: AccountName, unique_ids: Collection[UniqueId]) -> None:
+    def fail(
+        self, account: AccountName, unique_ids: Collection[UniqueId], why: str = ""
+    ) -> None:
         """
-        Count one more visit in which these messages failed.
+        Count one more visit in which these messages failed, and *why*, in a sentence.
         """
         if unique_ids:
             now = self._now()
-            self._writer.do(lambda db: table.fail(db, account, unique_ids, now))
+            self._writer.do(lambda db: table.fail(db, account, unique_ids, why, now))
+
+    def lift(self, account: AccountName, unique_ids: Collection[UniqueId]) -> None:
+        """
+        Let these messages be tried again at once, last and alone, as what failed before.
+        """
+        if unique_ids:
+            self._writer.do(lambda db: table.lift(db, account, unique_ids))
 
     def forgive(self, account: AccountName, unique_ids: Collection[UniqueId]) -> None:
         """

@@ -8,7 +8,8 @@ Rules of this file:
 - A row is found by its id, or matched by its content; a unique-id never is a key.
 - A unique-id that stands twice in a listing, or that any row of the account has borne
   before, says nothing: all its bearers are *doubtful*.
-- `removed` and not `marked`: the server said +OK. `removed` and still `marked`: nobody
+- `removed` and not `marked`: the server said +OK, to our DELE, or to the QUIT by which it
+  hides what was retrieved. `removed` and still `marked`: nobody
   did, the message was gone from the next listing, and may come back under another name.
 """
 
@@ -101,7 +102,8 @@ RECOGNISE = """
 ADOPT = f"""
     UPDATE message SET
         unique_id = ?, octets_listed = ?, octets = ?, form = ?, header_digest = ?,
-        doubtful = ?, state = 'published', accounted = 1, marked = 0, removed_at = NULL
+        doubtful = ?, state = 'published', accounted = 1, marked = 0, popped = 0,
+        removed_at = NULL
     WHERE id = ? RETURNING {RECEIPT}
 """  # noqa: S608 -- ours
 
@@ -153,7 +155,7 @@ OF_THESE = "id IN (SELECT value FROM json_each(?)) AND state = 'published'"
 
 
 FLAGS = [tuple(bool(n & bit) for bit in (1, 2, 4, 8)) for n in range(16)]
-"""What `known` reads as one number: accounted, doubtful, marked, altered."""
+"""What `known` reads as one number: accounted, doubtful, marked, altered; and popped."""
 
 
 # -- the ledger itself ----------------------------------------------------------------
@@ -268,12 +270,22 @@ def known(db: sqlite3.Connection, account: AccountName) -> list[Known]:
     # As a number, since each column of 100,000 rows costs a hundredth of a second.
     found = db.execute(
         "SELECT id, unique_id, octets_listed, archived_at, arrived_at,"
-        " accounted + 2 * doubtful + 4 * marked + 8 * altered"
+        " accounted + 2 * doubtful + 4 * marked + 8 * altered + 16 * popped"
         " FROM message WHERE account = ? AND state = 'published'",
         (account,),
     )
     return [
-        Known._make((row, unique_id, octets, archived_at, *FLAGS[flags], arrived_at))
+        Known._make(
+            (
+                row,
+                unique_id,
+                octets,
+                archived_at,
+                *FLAGS[flags % 16],
+                arrived_at,
+                flags > 15,
+            )
+        )
         for row, unique_id, octets, archived_at, arrived_at, flags in found
     ]
 
@@ -291,9 +303,11 @@ def failures(db: sqlite3.Connection, account: AccountName) -> dict[UniqueId, Fai
     Return how often each message failed.
     """
     found = db.execute(
-        "SELECT unique_id, visits, last FROM failure WHERE account = ?", (account,)
+        "SELECT unique_id, visits, last, first, why FROM failure WHERE account = ?"
+        " ORDER BY first, unique_id",
+        (account,),
     )
-    return {UniqueId(message): Failure(visits, last) for message, visits, last in found}
+    return {UniqueId(message): Failure(*failure) for message, *failure in found}
 
 
 def archived_count(db: sqlite3.Connection, account: AccountName) -> int:
@@ -480,6 +494,8 @@ class Sighting(NamedTuple):
     """Vanished and marked: the listing decides that they were removed."""
     doubted: list[RowId]
     """Their unique-id stands in the listing twice."""
+    hidden: list[RowId] = []  # noqa: RUF012 -- never altered
+    """Vanished as they were to: the server hides what was retrieved."""
 
 
 def sight(db: sqlite3.Connection, sighting: Sighting, now: float) -> None:
@@ -491,6 +507,10 @@ def sight(db: sqlite3.Connection, sighting: Sighting, now: float) -> None:
         ("accounted = 0", sighting.absent),
         (f"state = 'removed', removed_at = {now:f}", sighting.gone),
         ("doubtful = 1", sighting.doubted),
+        (
+            f"state = 'removed', accounted = 0, marked = 0, removed_at = {now:f}",
+            sighting.hidden,
+        ),
     ):
         sql = f"UPDATE message SET {change} WHERE id = ?"  # noqa: S608 -- ours
         db.executemany(sql, [(row,) for row in rows])
@@ -521,6 +541,13 @@ def removed(db: sqlite3.Connection, rows: Collection[RowId], now: float) -> None
     _change(db, rows, change)
 
 
+def pop(db: sqlite3.Connection, rows: Collection[RowId]) -> None:
+    """
+    Note that the server said +OK to QUIT after *rows*, which it hides, were retrieved.
+    """
+    _change(db, rows, "popped = 1")
+
+
 def _change(db: sqlite3.Connection, rows: Collection[RowId], change: str) -> None:
     sql = f"UPDATE message SET {change} WHERE {OF_THESE}"  # noqa: S608 -- ours
     changed = db.execute(sql, (_array(rows),)).rowcount
@@ -535,15 +562,29 @@ def fail(
     db: sqlite3.Connection,
     account: AccountName,
     unique_ids: Iterable[UniqueId],
+    why: str,
     now: float,
 ) -> None:
     """
-    Count one more visit in which these messages failed.
+    Count one more visit in which these messages failed, and *why*.
     """
     db.executemany(
-        "INSERT INTO failure VALUES (?, ?, 1, ?) ON CONFLICT DO UPDATE"
-        " SET visits = visits + 1, last = excluded.last",
-        [(account, unique_id, now) for unique_id in unique_ids],
+        "INSERT INTO failure (account, unique_id, visits, last, first, why)"
+        " VALUES (?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET visits = visits + 1, last = excluded.last, why = excluded.why",
+        [(account, unique_id, now, now, why) for unique_id in unique_ids],
+    )
+
+
+def lift(
+    db: sqlite3.Connection, account: AccountName, unique_ids: Iterable[UniqueId]
+) -> None:
+    """
+    Begin to count the failures of these messages anew; that they failed stays known.
+    """
+    db.executemany(
+        "UPDATE failure SET visits = 0 WHERE account = ? AND unique_id = ?",
+        [(account, unique_id) for unique_id in unique_ids],
     )
 
 
