@@ -81,9 +81,9 @@ smoke: $(STAMPS)/dev
 	@.ci/smoke $(BIN)/python
 
 lock:
-	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --group dev -o locks/dev.lock pyproject.toml -
-	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo -c locks/dev.lock -o locks/demo.lock pyproject.toml -
-	$(COMPILE) -c locks/dev.lock -o locks/runtime.lock pyproject.toml
+	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --extra socks --group dev -o locks/dev.lock pyproject.toml -
+	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --extra socks -c locks/dev.lock -o locks/demo.lock pyproject.toml -
+	$(COMPILE) --extra socks -c locks/dev.lock -o locks/runtime.lock pyproject.toml
 	echo 'atheris==3.0.0' | $(COMPILE) -o locks/fuzz.lock -
 
 clean:

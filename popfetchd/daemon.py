@@ -54,8 +54,9 @@ from popfetchd.ledger import Ledger
 from popfetchd.metrics import Metrics, PerAccount, Skipped, Watched
 from popfetchd.poll import Means, Watch, poll
 from popfetchd.pool import Pool
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.session import Session, open_session
-from popfetchd.pop3.transport import Deadline, TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.report import Reporter, after
 from popfetchd.schedule import Scheduler, earliest, floor, interval
 from popfetchd.values import (

@@ -26,6 +26,8 @@ The tree::
     ├── NetworkError
     │   ├── NameNotResolved         dns
     │   ├── ConnectFailed           connect
+    │   ├── SourceUnusable          connect         not from `source_address`
+    │   ├── ProxyFailed             connect         not through `proxy`
     │   ├── TimedOut                timeout
     │   │   └── TooSlow             timeout         some octets, and never the last
     │   └── Disconnected            disconnected
@@ -33,7 +35,8 @@ The tree::
     │   ├── TlsFailed               tls             handshake, version, cipher
     │   ├── StlsUnavailable         tls             STLS missing or refused
     │   ├── StlsInjected            tls             octets behind the +OK to STLS
-    │   └── CertificateRefused      certificate
+    │   └── CertificateRefused      certificate     it is no good
+    │       └── CertificateUnexpected   certificate     it is not the one we were told of
     ├── RemoteError                                 the server said or did it
     │   ├── ProtocolViolation       protocol        nonsense
     │   ├── LimitExceeded           limit           more than we take from any peer
@@ -66,6 +69,7 @@ from __future__ import annotations
 import errno
 import os
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -391,18 +395,82 @@ class ConnectFailed(NetworkError):
 
     reason = Reason.CONNECT
 
-    def __init__(self, host: str, port: int, problem: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        problem: str,
+        tried: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(host, port, problem)
+        self.host = host
+        self.port = port
+        self.problem = problem
+        self.tried = dict(tried or {})
+        """What became of each address."""
+
+    def __str__(self) -> str:
+        problem = self.problem
+        if self.tried.keys() - {self.host}:
+            problem = "; ".join(
+                f"{where}: {what}" for where, what in self.tried.items()
+            )
+        return f"{self.host}:{self.port}: no connection: {problem}"
+
+    @property
+    def hint(self) -> str:
+        return "check host and port, and that no firewall stands between"
+
+
+class SourceUnusable(NetworkError):
+    """
+    We cannot connect from the address that is configured.
+    """
+
+    reason = Reason.CONNECT
+    fault = Fault.OPERATOR
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(source, problem)
+        self.source = source
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"source_address {self.source}: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        return (
+            "`source_address:` must be an address of this machine, of a family that the "
+            "server has too"
+        )
+
+
+class ProxyFailed(NetworkError):
+    """
+    The proxy was reached, and no connection to the server was to be had through it.
+
+    *proxy* is told without its user and password.
+    """
+
+    reason = Reason.CONNECT
+
+    def __init__(self, proxy: str, host: str, port: int, problem: str) -> None:
+        super().__init__(proxy, host, port, problem)
+        self.proxy = proxy
         self.host = host
         self.port = port
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}: no connection: {self.problem}"
+        return f"{self.host}:{self.port}: not through {self.proxy}: {self.problem}"
 
     @property
     def hint(self) -> str:
-        return "check host and port, and that no firewall stands between"
+        return (
+            "check host, port, user and password in `proxy:`, and that the proxy lets "
+            "this machine connect to the server"
+        )
 
 
 class TimedOut(NetworkError):
@@ -477,21 +545,26 @@ class TlsError(PopfetchdError):
 
 class TlsFailed(TlsError):
     """
-    The handshake failed for another cause than the certificate.
+    The handshake failed for another cause than the server's certificate.
+
+    *remedy*: what to do, where the problem tells.
     """
 
-    def __init__(self, host: str, port: int, problem: str) -> None:
-        super().__init__(host, port, problem)
+    def __init__(
+        self, host: str, port: int, problem: str, remedy: str | None = None
+    ) -> None:
+        super().__init__(host, port, problem, remedy)
         self.host = host
         self.port = port
         self.problem = problem
+        self.remedy = remedy
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}: TLS failed: {self.problem}"
 
     @property
     def hint(self) -> str:
-        return (
+        return self.remedy or (
             "port 995 wants `tls: implicit`, port 110 `tls: stls`; "
             "the server must speak TLS 1.2 or later"
         )
@@ -540,25 +613,33 @@ class StlsInjected(TlsError):
 
 class CertificateRefused(TlsError):
     """
-    The certificate is not to be trusted for this host.
+    The certificate is not to be trusted: whoever runs the server has to renew it.
     """
 
     reason = Reason.CERTIFICATE
 
-    def __init__(self, host: str, problem: str) -> None:
-        super().__init__(host, problem)
+    def __init__(self, host: str, problem: str, remedy: str) -> None:
+        super().__init__(host, problem, remedy)
         self.host = host
         self.problem = problem
+        self.remedy = remedy
 
     def __str__(self) -> str:
         return f"{self.host}: certificate refused: {self.problem}"
 
     @property
     def hint(self) -> str:
-        return (
-            "no credential was sent; `host:` must be a name in the certificate, "
-            "and `ca_file:` names a private authority"
-        )
+        return f"no credential was sent; {self.remedy}"
+
+
+class CertificateUnexpected(CertificateRefused):
+    """
+    The certificate may be in order, and the configuration does not speak for it.
+
+    Its authority, its name or its fingerprint is another than the operator's.
+    """
+
+    fault = Fault.OPERATOR
 
 
 # -- the server -----------------------------------------------------------------------

@@ -67,9 +67,9 @@ from popfetchd.errors import (
     quote,
 )
 from popfetchd.ledger import Ledger
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.replies import Capabilities
 from popfetchd.pop3.session import Session
-from popfetchd.pop3.transport import Deadline
 from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
 from popfetchd.selection import (
     Removable,

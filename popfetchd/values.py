@@ -68,6 +68,15 @@ class TlsMode(StrEnum):
     NONE = "none"
 
 
+class TlsVersion(StrEnum):
+    """
+    The least that is spoken. (RFC 8996 ended what was before 1.2.)
+    """
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
     """
@@ -81,6 +90,28 @@ class TlsPolicy:
     """What we show of ourselves, with the authorities between, PEM; None: nothing."""
     client_key: Path | None = None
     """Its key, not encrypted, PEM; None: it stands in `client_cert` too."""
+    pins: tuple[str, ...] = ()
+    """`Certificate.sha256` of those that are taken, and no other then; who has signed
+    them, for which names and until when is not asked."""
+    minimum: TlsVersion = TlsVersion.TLS_1_2
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """
+    A SOCKS 5 proxy (RFC 1928), which is told the server's name and resolves it.
+
+    *user* and *password* (RFC 1929) are both there or both missing.
+    """
+
+    host: str
+    port: int
+    user: str | None = None
+    password: Secret | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"socks5://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +127,18 @@ class Server:
     """Seconds that any one step may take."""
     utf8: bool = True
     """Ask for messages as they are (RFC 6856) where the server has another form too."""
+    server_name: str | None = None
+    """The name in the server's certificate, where it is not *host*."""
+    source_address: str | None = None
+    """The address of this machine to connect from; None: whichever."""
+    proxy: Proxy | None = None
+
+    @property
+    def certified_name(self) -> str:
+        """
+        The name to ask for in TLS (SNI), and to be found in the certificate.
+        """
+        return (self.server_name or self.host).rstrip(".")
 
 
 class Mechanism(StrEnum):
@@ -803,8 +846,9 @@ class Certificate:
     """
     What a server showed to be known by; times are seconds since 1970.
 
-    The texts are its own words: empty where the certificate was not verified but pinned.
-    *sha256* is the fingerprint of the certificate (DER), 64 lower-case hex digits.
+    The texts are its own words, whoever speaks for them; empty, and the times None, where
+    they cannot be read. *sha256* is the fingerprint of the certificate (DER), 64
+    lower-case hex digits.
     """
 
     sha256: str
@@ -829,6 +873,10 @@ class Channel:
     """Seconds since 1970; None without TLS."""
     certificate: Certificate | None = None
     """None without TLS."""
+    tried: tuple[str, ...] = ()
+    """Addresses that were tried as well, and did not answer first."""
+    proxy: str | None = None
+    """The proxy, whose the address is then; without its user and password."""
 
 
 @dataclass(frozen=True, slots=True)

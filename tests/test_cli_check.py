@@ -122,8 +122,8 @@ def test_one_account_that_fails_does_not_keep_the_others_from_being_checked(here
             "its authority is not known here"
         ),
         (
-            "  hint: no credential was sent; `host:` must be a name in the certificate, "
-            "and `ca_file:` names a private authority"
+            "  hint: no credential was sent; `ca_file:` names a private authority; from "
+            "a public one, the server leaves out the certificates between"
         ),
         "bob: auth: the server refused AUTH: '[AUTH] wrong user or password'",
         (
@@ -214,12 +214,14 @@ def test_colours_are_for_terminals_that_want_them(here, environ, coloured):
 
 def test_a_certificate_that_ends_soon_stands_out(monkeypatch):
     """
-    Fourteen days before; and a pinned one has no days that were checked.
+    Fourteen days before; one whose days cannot be read has none to tell.
     """
     monkeypatch.setattr(time, "time", lambda: 0.0)
     soon = Certificate("ab", not_before=0.0, not_after=13 * 86400.0 + 1)
     text = "good, 13 days left (1970-01-01 to 1970-01-14)"
-    assert Fact("certificate", text, Style.ODD) == check._term(soon)
+    assert Fact("certificate", text, Style.ODD) == check._term(soon, "good")
     later = Certificate("ab", not_before=0.0, not_after=14 * 86400.0)
-    assert check._term(later).style is None
-    assert Fact("certificate", "as pinned") == check._term(Certificate("ab"))
+    assert check._term(later, "good").style is None
+    assert Fact("certificate", "as pinned") == check._term(
+        Certificate("ab"), "as pinned"
+    )

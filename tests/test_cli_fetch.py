@@ -204,7 +204,9 @@ def test_a_ca_file_that_is_not_there_is_78(here):
     """
     here.write(here.account("alice", ca_file="gone.pem"))
     code, _, err = here.type("fetch")
-    assert (78, "configuration") == (code, events(err)[0]["reason"])
+    doubt, _, log = err.partition("\n")
+    assert (78, "configuration") == (code, events(log)[0]["reason"])
+    assert "account 'alice': ca_file: warning: " not in doubt
 
 
 def test_a_server_that_is_not_there_is_69(here):

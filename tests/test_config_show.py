@@ -51,6 +51,7 @@ accounts:
   port: 995
   user: 'no'
   tls: implicit
+  min_tls: '1.2'
   auth: auto
   password: (hidden)
   utf8: true
@@ -69,6 +70,7 @@ accounts:
   port: 110
   user: bob
   tls: stls
+  min_tls: '1.2'
   auth: auto
   password_command:
   - pass

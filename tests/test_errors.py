@@ -23,6 +23,7 @@ from popfetchd.errors import (
     ArchiveLocked,
     AuthenticationRefused,
     CertificateRefused,
+    CertificateUnexpected,
     CommandRefused,
     ConfigurationError,
     ConnectFailed,
@@ -50,10 +51,12 @@ from popfetchd.errors import (
     NotProved,
     PopfetchdError,
     ProtocolViolation,
+    ProxyFailed,
     Reason,
     RemoteError,
     SecretUnavailable,
     ServerRefusal,
+    SourceUnusable,
     StlsInjected,
     StlsUnavailable,
     SystemPermanent,
@@ -159,6 +162,38 @@ TOLD = [
         (Reason.CONNECT, NETWORK, TRANSIENT),
     ),
     (
+        ConnectFailed(
+            "pop.example.net",
+            995,
+            "Connection refused",
+            {"2001:db8::1": "No route to host", "192.0.2.1": "Connection refused"},
+        ),
+        (
+            "pop.example.net:995: no connection: 2001:db8::1: No route to host; "
+            "192.0.2.1: Connection refused"
+        ),
+        "check host and port, and that no firewall stands between",
+        (Reason.CONNECT, NETWORK, TRANSIENT),
+    ),
+    (
+        SourceUnusable("192.0.2.7", "Cannot assign requested address"),
+        "source_address 192.0.2.7: Cannot assign requested address",
+        (
+            "`source_address:` must be an address of this machine, of a family that the "
+            "server has too"
+        ),
+        (Reason.CONNECT, OPERATOR, TRANSIENT),
+    ),
+    (
+        ProxyFailed("socks5://h:1080", "pop.example.net", 995, "TTL expired"),
+        "pop.example.net:995: not through socks5://h:1080: TTL expired",
+        (
+            "check host, port, user and password in `proxy:`, and that the proxy lets "
+            "this machine connect to the server"
+        ),
+        (Reason.CONNECT, NETWORK, TRANSIENT),
+    ),
+    (
         TimedOut("RETR", 60.0),
         "no end of RETR within 60 s",
         "the server or the network is slow; `timeout:` and `deadline:` set the limits",
@@ -201,13 +236,16 @@ TOLD = [
         (Reason.TLS, SERVER, PERMANENT),
     ),
     (
-        CertificateRefused("pop.example.net", "it has expired"),
+        CertificateRefused("pop.example.net", "it has expired", "tell the provider"),
         "pop.example.net: certificate refused: it has expired",
-        (
-            "no credential was sent; `host:` must be a name in the certificate, "
-            "and `ca_file:` names a private authority"
-        ),
+        "no credential was sent; tell the provider",
         (Reason.CERTIFICATE, SERVER, PERMANENT),
+    ),
+    (
+        CertificateUnexpected("pop.example.net", "it is another", "look for yourself"),
+        "pop.example.net: certificate refused: it is another",
+        "no credential was sent; look for yourself",
+        (Reason.CERTIFICATE, OPERATOR, PERMANENT),
     ),
     (
         ProtocolViolation("greeting", "neither +OK nor -ERR", b"220 smtp\x1b"),

@@ -13,8 +13,9 @@ from popfetchd.look import Checked, Connected, check
 from popfetchd.maildrop.certificate import certify
 from popfetchd.maildrop.dialogue import error, ok
 from popfetchd.maildrop.drop import Maildrop
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.session import open_session
-from popfetchd.pop3.transport import Deadline, TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import Channel, DropListing, Mechanism, Secret, TlsMode, TlsPolicy
 from tests.world import SECRET, START, USER, Pop3, world
 

@@ -12,7 +12,7 @@ import pytest
 from popfetchd.ledger import Glimpse
 from popfetchd.look import Line, lines, preview
 from popfetchd.maildrop.dialogue import error
-from popfetchd.pop3.transport import Deadline
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.values import DropListing, Mechanism, Skip
 from tests.world import SECRET as PASSWORD
 from tests.world import USER, Secret, world

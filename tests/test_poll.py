@@ -31,7 +31,7 @@ from popfetchd.errors import (
     Unexpected,
 )
 from popfetchd.maildrop.dialogue import BEFORE_LOGIN, Dialogue, error, ok, top
-from popfetchd.pop3.transport import Deadline
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.values import Habits, Octets, Outcome, Since, Skip, UniqueId, Unproven
 from tests.world import world
 

@@ -29,9 +29,11 @@ from popfetchd.errors import (
     TimedOut,
 )
 from popfetchd.pop3 import listings, sasl, session
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.protocol import State
 from popfetchd.pop3.session import PIPELINE_DEPTH, Body, Session, open_session
-from popfetchd.pop3.transport import Deadline, TlsContexts, Transport
+from popfetchd.pop3.tls import TlsContexts
+from popfetchd.pop3.transport import Transport
 from popfetchd.values import AccessToken, Mechanism, Secret, Server, TlsMode, TlsPolicy
 from tests.dialogs.script import PATIENCE, ScriptedServer, parse
 

@@ -27,7 +27,7 @@ from popfetchd.maildrop.drop import Maildrop
 from popfetchd.maildrop.server import MaildropServer
 from popfetchd.poll import Means, poll
 from popfetchd.pop3.session import open_session
-from popfetchd.pop3.transport import TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.report import after
 from popfetchd.values import (
     Account,

@@ -116,17 +116,22 @@ def _of_channel(account: Account, seen: Connected) -> Iterator[Fact]:
     channel, server = seen.channel, account.server
     yield Fact("server", f"{server.host}:{server.port}, {MODES[server.tls.mode]}")
     yield Fact("address", channel.address)
+    if channel.proxy is not None:
+        yield Fact("  through", channel.proxy)
+    if channel.tried:
+        yield Fact("  tried too", ", ".join(channel.tried))
     yield Fact("greeting", seen.greeting)
     if channel.tls_version is None:
         yield Fact("tls", "none: everything crosses the wire in clear", Style.ODD)
     else:
         yield Fact("tls", f"{channel.tls_version}, {channel.cipher}")
     if channel.certificate is not None:
-        yield from _of_certificate(channel.certificate)
+        proof = "as pinned" if server.tls.pins else "good"
+        yield from _of_certificate(channel.certificate, proof)
 
 
-def _of_certificate(shown: Certificate) -> Iterator[Fact]:
-    yield _term(shown)
+def _of_certificate(shown: Certificate, proof: str) -> Iterator[Fact]:
+    yield _term(shown, proof)
     facts = {
         "  for": ", ".join(shown.names),
         "  subject": shown.subject,
@@ -136,15 +141,15 @@ def _of_certificate(shown: Certificate) -> Iterator[Fact]:
     yield Fact("  sha256", shown.sha256)
 
 
-def _term(shown: Certificate) -> Fact:
+def _term(shown: Certificate, proof: str) -> Fact:
     if shown.not_before is None or shown.not_after is None:
-        return Fact("certificate", "as pinned")
+        return Fact("certificate", proof)
     days = (shown.not_after - time.time()) // DAY
     first, last = (
         time.strftime("%Y-%m-%d", time.gmtime(moment))
         for moment in (shown.not_before, shown.not_after)
     )
-    text = f"good, {days:.0f} days left ({first} to {last})"
+    text = f"{proof}, {days:.0f} days left ({first} to {last})"
     return Fact("certificate", text, Style.ODD if days < SOON else None)
 
 

@@ -13,12 +13,26 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    InstanceOf,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+)
 from pydantic.json_schema import JsonSchemaValue
 
 from popfetchd.config import providers, readers, scalars
-from popfetchd.values import ArchiveFormat, Mechanism, Since, TlsMode
+from popfetchd.values import (
+    ArchiveFormat,
+    Mechanism,
+    Proxy,
+    Since,
+    TlsMode,
+    TlsVersion,
+)
 
 
 MOST_SESSIONS = 10_000
@@ -79,6 +93,15 @@ def _spelled_delete_after(value: tuple[float, Since] | None) -> str | dict[str, 
 def _spelled_command(argv: tuple[str, ...] | None) -> list[str] | None:
     # The arguments may hold secrets; which program it is helps and tells none.
     return None if argv is None else [argv[0], *[HIDDEN] * (len(argv) - 1)]
+
+
+def _spelled_proxy(proxy: Proxy) -> str:
+    login = f"{quote(proxy.user, safe='')}:{HIDDEN}@" if proxy.user else ""
+    return str(proxy).replace("//", f"//{login}", 1)
+
+
+def _spelled_pins(pins: tuple[str, ...]) -> list[str] | None:
+    return [*pins] or None
 
 
 def _optionally(spell: Callable[[Any], str]) -> PlainSerializer:
@@ -183,6 +206,28 @@ Patterns = Annotated[
     _schema("array", items={"type": "string"}, minItems=1),
 ]
 Listen = Annotated[str, _scalar(readers.listen), _schema("string", minLength=1)]
+_fingerprint = {"type": "string", "pattern": readers.FINGERPRINT}
+Fingerprints = Annotated[
+    tuple[str, ...],
+    BeforeValidator(readers.fingerprints),
+    PlainSerializer(_spelled_pins),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _fingerprint,
+                {"type": "array", "items": _fingerprint, "minItems": 1},
+            ]
+        }
+    ),
+]
+Address = Annotated[str, _scalar(readers.address), _schema("string", minLength=1)]
+Socks = Annotated[
+    InstanceOf[Proxy] | None,
+    _scalar(readers.proxy),
+    _optionally(_spelled_proxy),
+    _schema("string", pattern=r"^none$|^socks5h?://.+$"),
+]
+MinTls = Annotated[TlsVersion, _scalar(readers.word(TlsVersion))]
 Tls = Annotated[TlsMode, _scalar(readers.word(TlsMode))]
 Auth = Annotated[Mechanism, _scalar(readers.word(Mechanism))]
 Format = Annotated[ArchiveFormat, _scalar(readers.word(ArchiveFormat))]

@@ -302,12 +302,13 @@ def _written_at_all(document: Document, own: Mapping) -> Iterator[Fault]:
     Yield what may not stand in *own*, whatever the values.
     """
     yield from rules.exclusive(own)
-    if "password" in own and document.mode & stat.S_IRWXO:
-        yield Fault(
-            ("password",),
-            f"everyone may read this file (mode {document.mode:04o}); take that away "
-            "with `chmod 0640`, or use password_file",
-        )
+    if document.mode & stat.S_IRWXO:
+        for key, instead in rules.inline(own):
+            yield Fault(
+                (key,),
+                f"everyone may read this file (mode {document.mode:04o}); take that away "
+                f"with `chmod 0640`{instead}",
+            )
 
 
 def _not_accounts(node: Mapping) -> Iterator[Fault]:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from popfetchd.config import kinds
-from popfetchd.values import Mechanism, TlsMode
+from popfetchd.values import Mechanism, TlsMode, TlsVersion
 
 
 NOT_YET = {
@@ -26,8 +26,6 @@ NOT_YET = {
     "access_token": "lasts an hour; write access_token_command or access_token_file",
     "access_token_keyring": "keyrings come with a later release; use access_token_command",
     "password_keyring": "keyrings come with a later release; use password_command",
-    "fingerprint_sha256": "pinning comes with a later release; use ca_file",
-    "server_name": "comes with a later release; `host` is the name that is verified",
 }
 """Keys of an account that the design has and this release has not."""
 
@@ -73,6 +71,18 @@ class Settings(Strict):
     """A certificate (PEM) to show to a server that asks for one."""
     client_key: kinds.AbsolutePath | None = None
     """Its key (PEM, not encrypted), unless it stands in `client_cert`."""
+    fingerprint_sha256: kinds.Fingerprints = ()
+    """Of the server's certificate, one or a list: it is taken as known then, whoever
+    has signed it, for whichever names and until whenever; and no other is."""
+    server_name: kinds.Host | None = None
+    """The name in the certificate, where `host` is an address or a tunnel."""
+    min_tls: kinds.MinTls = TlsVersion.TLS_1_2
+    """The least version of TLS that is spoken."""
+    source_address: kinds.Address | None = None
+    """The address of this machine to connect from."""
+    proxy: kinds.Socks = None
+    """socks5://[user:password@]host:port, which also resolves the server's name; needs
+    popfetchd[socks]. none: none, also where the defaults have one."""
     auth: kinds.Auth = Mechanism.AUTO
     """How to log in; auto takes the strongest that the server offers on this channel."""
     password: kinds.Password | None = None

@@ -85,11 +85,26 @@ def _account(account: Account) -> values.Account:
 
 
 def _server(account: Account) -> values.Server:
-    policy = values.TlsPolicy(
-        account.tls, account.ca_file, account.client_cert, account.client_key
-    )
     return values.Server(
-        account.host, port(account), policy, account.timeout, account.utf8
+        host=account.host,
+        port=port(account),
+        tls=_tls(account),
+        timeout=account.timeout,
+        utf8=account.utf8,
+        server_name=account.server_name,
+        source_address=account.source_address,
+        proxy=account.proxy,
+    )
+
+
+def _tls(account: Account) -> values.TlsPolicy:
+    return values.TlsPolicy(
+        mode=account.tls,
+        ca_file=account.ca_file,
+        client_cert=account.client_cert,
+        client_key=account.client_key,
+        pins=account.fingerprint_sha256,
+        minimum=account.min_tls,
     )
 
 

@@ -18,11 +18,12 @@ import zoneinfo
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import unquote
 
 from popfetchd import crontab
 from popfetchd.config import scalars, templates
 from popfetchd.errors import quote
-from popfetchd.values import Since
+from popfetchd.values import Proxy, Secret, Since
 
 
 Reader = Callable[[str], object]
@@ -117,7 +118,89 @@ def _host_name(text: str) -> None:
         raise ValueError("is no host name: a part of it is empty or too long")
 
 
-def between(low: int, high: int) -> Reader:
+def address(text: str) -> str:
+    """
+    Read an IPv4 or IPv6 address.
+    """
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(
+            "must be an address, such as 192.0.2.7 or 2001:db8::7; no name, no interface"
+        ) from None
+    return text
+
+
+def proxy(text: str) -> Proxy | None:
+    """
+    Read the address of a SOCKS 5 proxy, and perhaps a user and a password there.
+    """
+    if text == "none":
+        return None
+    # Nothing is repeated: a password may stand anywhere in it.
+    found = re.fullmatch(PROXY, line(text))
+    if not found or not found["host"]:
+        raise ValueError(PROXY_FORM)
+    try:
+        where = host(found["host"].removeprefix("[").removesuffix("]"))
+        port = between(1, HIGHEST_PORT)(found["port"] or SOCKS_PORT)
+    except ValueError:
+        raise ValueError(PROXY_FORM) from None
+    if found["login"] is None:
+        return Proxy(where, port)
+    words = [unquote(word) for word in found["login"].split(":")]
+    if len(words) != 2 or not all(map(_fits_socks, words)):
+        raise ValueError(
+            "user and password of a proxy are 1 to 255 characters of ASCII each; `:`, "
+            "`@` and `/` in them are written as %3A, %40 and %2F"
+        )
+    return Proxy(where, port, words[0], Secret(words[1]))
+
+
+PROXY = (
+    r"^none$|^socks5h?://((?P<login>[^@/?#]*)@)?"
+    r"(?P<host>\[[^\[\]@/?#]+\]|[^\[\]:@/?#]+)(:(?P<port>[0-9]+))?/?$"
+)
+PROXY_FORM = (
+    "must be such as socks5://127.0.0.1:1080 or socks5://user:password@[::1]:1080; "
+    "or none"
+)
+SOCKS_PORT = "1080"
+"""Where a proxy listens when nobody says (RFC 1928 §3)."""
+
+
+def _fits_socks(word: str) -> bool:
+    # RFC 1929 §2; what octets another character would be, it does not say.
+    return word.isascii() and word.isprintable() and 1 <= len(word) <= 255
+
+
+FINGERPRINT = "^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$|^[0-9A-Fa-f]{64}$"
+
+
+def fingerprints(value: object) -> tuple[str, ...]:
+    """
+    Read the SHA-256 fingerprints of certificates, one or a list of some.
+    """
+    texts = value if isinstance(value, list) else [value]
+    found = tuple(fingerprint(written(text)) for text in texts)
+    if not found:
+        raise ValueError("is an empty list; leave the key out")
+    return found
+
+
+def fingerprint(text: str) -> str:
+    """
+    Read one of them, as 64 lower-case digits.
+    """
+    if not re.fullmatch(FINGERPRINT, text):
+        raise ValueError(
+            "must be the SHA-256 fingerprint of a certificate: 64 hexadecimal digits, "
+            "with a colon after each two or without; or a list of such"
+        )
+    return text.replace(":", "").lower()
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
     """
     Return a reader of whole numbers from *low* to *high*.
     """

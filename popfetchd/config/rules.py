@@ -5,8 +5,9 @@ Rules of this file:
 
 - An account's schedule, secret, TLS or archive replaces the default's as a whole: who
   writes `password_env` has no `password_file` from above, who writes `tls`, `ca_file`
-  or another key of TLS none of those, nor the port. `jitter` and `timezone` say how a schedule is read
-  and are taken over one by one.
+  or another key of TLS none of those, nor the port. `jitter` and `timezone` say how a
+  schedule is read and are taken over one by one; so is `min_tls`, which nothing lowers
+  by the way.
 - A provider and a host stand for one server: the account's own one keeps the other's
   keys from above away.
 - What cannot work is refused; what works and is seldom meant raises a doubt.
@@ -19,6 +20,7 @@ import os
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from popfetchd.config import plain, providers
@@ -47,7 +49,19 @@ ACCESS_TOKENS = frozenset(
 )
 SECRETS = PASSWORDS | ACCESS_TOKENS
 SCHEDULES = frozenset({"every", "cron"})
-TLS = frozenset({"tls", "ca_file", "client_cert", "client_key"})
+TLS = frozenset(
+    {
+        "tls",
+        "ca_file",
+        "client_cert",
+        "client_key",
+        "fingerprint_sha256",
+        "server_name",
+    }
+)
+NO_USE_IN_CLEAR = TLS - {"tls"} | {"min_tls"}
+FILES = ("ca_file", "client_cert", "client_key")
+"""Keys of files that a visit reads; one that is not there fails its own accounts only."""
 
 SERVER = frozenset(
     {"host", "port", *TLS, "auth", "login_floor", "hides_retrieved", "lists_partly"}
@@ -141,10 +155,15 @@ def impossible(own: Mapping, settings: Settings) -> Iterator[Fault]:
     Yield which values of *settings*, the effective ones, *own* makes impossible.
     """
     for key in own:
-        if key in TLS - {"tls"} and settings.tls is TlsMode.NONE:
+        if key in NO_USE_IN_CLEAR and settings.tls is TlsMode.NONE:
             yield Fault((key,), "has no use with `tls: none`")
     if "client_key" in own and settings.client_cert is None:
         yield Fault(("client_key",), "goes with `client_cert`, which is not written")
+    if "ca_file" in own and settings.fingerprint_sha256:
+        yield Fault(
+            ("ca_file",),
+            "has no use beside `fingerprint_sha256`, which takes its place",
+        )
     yield from _impossible_there(own, settings)
     limits = [key for key in own if key in {"timeout", "deadline"}]
     if limits and settings.deadline < settings.timeout:
@@ -282,6 +301,13 @@ def doubts(own: Mapping, settings: Settings) -> Iterator[Fault]:
         )
     if "tls" in own and settings.tls is TlsMode.NONE:
         yield Fault(("tls",), "password and mail cross the network in clear")
+    for key in FILES:
+        if key in own and (problem := _unreadable(getattr(settings, key))):
+            yield Fault((key,), problem)
+    if settings.proxy and "proxy" in own and not find_spec("python_socks"):
+        yield Fault(
+            ("proxy",), "needs what is not installed: pip install popfetchd[socks]"
+        )
     yield from _too_often(own, settings)
     doubt = PORT_OF_THE_OTHER.get((settings.port or 0, settings.tls))
     if "port" in own and doubt:
@@ -302,3 +328,22 @@ def _too_often(own: Mapping, settings: Settings) -> Iterator[Fault]:
             f"will be skipped; `every: {spelled_duration(least + settings.jitter)}` is "
             "often enough",
         )
+
+
+def inline(own: Mapping) -> Iterator[tuple[str, str]]:
+    """
+    Yield the keys of *own* that hold a secret themselves, and what to do instead.
+    """
+    if "password" in own:
+        yield "password", ", or use password_file"
+    if "@" in str(own.get("proxy", "")):
+        yield "proxy", ""
+
+
+def _unreadable(path: Path) -> str:
+    try:
+        # Not to be kept waiting, should it be a pipe.
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return ""

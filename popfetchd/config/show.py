@@ -18,6 +18,7 @@ import yaml
 
 from popfetchd.config import plain
 from popfetchd.config.model import Account, Configuration
+from popfetchd.values import TlsMode
 
 
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -41,8 +42,9 @@ def _account(account: Account) -> dict[str, Any]:
     # Not exclude_none: `never` is None until it is spelled.
     dumped = account.model_dump(mode="json") | {"port": plain.port(account)}
     keys = {key: value for key, value in dumped.items() if value is not None}
-    for idle in ("timezone",) if account.cron is None else ("jitter",):
-        del keys[idle]
+    del keys["timezone" if account.cron is None else "jitter"]
+    if account.tls is TlsMode.NONE:
+        del keys["min_tls"]
     return {key: keys[key] for key in (*FIRST, *(k for k in keys if k not in FIRST))}
 
 
@@ -67,12 +69,20 @@ def _tidied(node: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds
         return [_tidied(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kinds = [kind for kind in node.get("anyOf", ()) if kind != {"type": "null"}]
+    kinds = [
+        kind
+        for option in node.get("anyOf", ())
+        for kind in option.get("anyOf", [option])
+        if kind != {"type": "null"}
+    ]
     left = {
         key: _tidied(value)
         for key, value in node.items()
-        if key not in {"anyOf", "title"} and (key, value) != ("default", None)
+        if key not in {"anyOf", "title"}
+        and not (key == "default" and value in (None, []))
     }
+    if len(kinds) > 1:
+        return left | {"anyOf": _tidied(kinds)}
     return left | _tidied(kinds[0]) if kinds else left
 
 

@@ -47,6 +47,7 @@ from popfetchd.errors import (
 )
 from popfetchd.pop3 import auth, sasl
 from popfetchd.pop3.auth import Credentials
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.listings import parse_scan_listing, parse_unique_id_listing
 from popfetchd.pop3.multiline import CRLF, Collector
 from popfetchd.pop3.pace import Pace
@@ -69,7 +70,8 @@ from popfetchd.pop3.replies import (
     parse_drop_listing,
     refusal,
 )
-from popfetchd.pop3.transport import Deadline, TlsContexts, Transport, connect
+from popfetchd.pop3.tls import TlsContexts
+from popfetchd.pop3.transport import Transport, connect
 from popfetchd.values import (
     AccessToken,
     Channel,

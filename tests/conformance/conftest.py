@@ -12,8 +12,9 @@ import pytest
 from popfetchd.maildrop.certificate import Certificate, certify
 from popfetchd.maildrop.drop import Maildrop
 from popfetchd.maildrop.server import MaildropServer
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.session import Session, open_session
-from popfetchd.pop3.transport import Deadline, TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import Mechanism, Secret, Server, TlsMode, TlsPolicy
 from tests.letters import Letter
 from tests.live.conftest import dovecot  # noqa: F401 -- a fixture

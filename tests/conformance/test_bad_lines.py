@@ -15,8 +15,9 @@ from popfetchd.errors import (
     ServerRefusal,
     TimedOut,
 )
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.session import open_session
-from popfetchd.pop3.transport import Deadline, TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import Mechanism, MessageNumber, Secret, TlsMode
 from tests.conformance.conftest import PASSWORD, PATIENCE, Candidate
 from tests.letters import letter, letters

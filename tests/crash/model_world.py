@@ -27,7 +27,7 @@ from popfetchd.errors import LedgerError, Unexpected
 from popfetchd.ledger import ledger as ledger_module
 from popfetchd.poll import Means
 from popfetchd.pop3.session import Session
-from popfetchd.pop3.transport import TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.report import after
 from popfetchd.values import (
     Account,

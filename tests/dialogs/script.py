@@ -41,6 +41,7 @@ from popfetchd.errors import (
     ProtocolViolation,
     ServerRefusal,
 )
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.protocol import (
     NEED_DATA,
     BodyChunk,
@@ -48,7 +49,7 @@ from popfetchd.pop3.protocol import (
     Protocol,
 )
 from popfetchd.pop3.session import Session, open_session
-from popfetchd.pop3.transport import Deadline, TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import (
     AccessToken,
     Listing,

@@ -51,7 +51,7 @@ from popfetchd.pop3.replies import (
 )
 from popfetchd.pop3.sasl import scram
 from popfetchd.pop3.session import TOP_OCTETS, Session
-from popfetchd.pop3.transport import TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import (
     AccessToken,
     Channel,

@@ -25,8 +25,9 @@ import pytest
 import trustme
 
 from popfetchd.errors import AuthenticationRefused, NoMechanism, TokenRefused
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.session import Session, open_session
-from popfetchd.pop3.transport import Deadline, TlsContexts
+from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import (
     AccessToken,
     Mechanism,
