@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sqlite3
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -308,6 +310,23 @@ def test_a_unique_id_that_stands_twice_says_nothing_at_once(ledger):
     (row,) = archived(ledger, verified("a", "u", times=2))
 
     assert "ad" == flags(known(ledger)[row])
+
+
+def test_a_unique_id_that_many_bear_is_doubted_once(ledger):
+    """
+    A server may give one to all its messages: what says so already is not written again.
+    """
+    with closing(sqlite3.connect(ledger.path)) as db:
+        db.executescript(
+            "CREATE TABLE written (id);"
+            "CREATE TRIGGER doubted AFTER UPDATE OF doubtful ON message"
+            " BEGIN INSERT INTO written VALUES (new.id); END;"
+        )
+    rows = archived(ledger, *(verified(f"{n}", "u") for n in range(30)))
+
+    with closing(sqlite3.connect(ledger.path)) as db:
+        assert [(rows[0],)] == db.execute("SELECT id FROM written").fetchall()
+    assert {"ad"} == {flags(row) for row in known(ledger).values()}
 
 
 def test_copies_are_matched_one_to_one(ledger):

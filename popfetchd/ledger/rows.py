@@ -343,10 +343,14 @@ def record(
 
 def _doubt(db: sqlite3.Connection, account: AccountName, verified: Verified) -> bool:
     # Whether the listed unique-id says nothing; if so, of others that bear it neither.
+    # Thousands may bear it: those of which it is known already are not written again.
     listed = verified.spooled.listed
-    bearers = db.execute(BEARERS, (account, listed.unique_id)).fetchall()
-    db.executemany("UPDATE message SET doubtful = 1 WHERE id = ?", bearers)
-    return bool(bearers) or listed.times > 1
+    borne_by = (account, listed.unique_id)
+    certain = db.execute(f"{BEARERS} AND NOT doubtful", borne_by).fetchall()
+    db.executemany("UPDATE message SET doubtful = 1 WHERE id = ?", certain)
+    if certain or listed.times > 1:
+        return True
+    return db.execute(f"{BEARERS} LIMIT 1", borne_by).fetchone() is not None
 
 
 def _same_message(
