@@ -158,7 +158,7 @@ def test_where_there_is_no_tls_the_wire_shows_it(examine):
     with relay:
         visit(seen, TlsMode.NONE)
         (heard,) = relay.heard
-    assert b"AUTH PLAIN" in heard.up
+    assert b"AUTH " in heard.up
     assert LETTERS[0].served.split(b"\r\n")[0] in heard.down
 
 
