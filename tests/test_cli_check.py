@@ -57,6 +57,20 @@ def test_check_shows_the_server_and_the_maildrop(here):
     )
 
 
+def test_what_is_pinned_is_not_called_good(here):
+    """
+    A pin proves that it is the same certificate, and nothing of it (RFC 8314 section 5.4).
+    """
+    alice = here.account("alice")
+    here.write(alice)
+    shown = re.search(r"sha256 +(\w+)", here.type("check")[1])[1]
+    del alice["ca_file"]
+    here.write(alice | {"fingerprint_sha256": shown})
+    code, out, _err = here.type("check")
+    assert 0 == code
+    assert re.search(r"^  certificate   as pinned, \d+ days left", out, re.MULTILINE)
+
+
 def test_check_changes_nothing(here):
     """
     No message is retrieved, marked or archived, and QUIT ends the session.

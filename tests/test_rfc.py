@@ -48,7 +48,7 @@ CONTENTS = {
 """The sections of each RFC, from its own table of contents; of registries and references
 only the first level."""
 
-EXCERPTS = {"4013", "4422", "5321", "5322", "6125", "6186"}
+EXCERPTS = {"4013", "4422", "5321", "5322", "6125", "6186", "8305"}
 """RFCs that are read only where another one leads to them."""
 
 CITED = re.compile(r"RFC (\d{4}),? (?:§|sections? )(\d+(?:\.\d+)*)")
