@@ -26,6 +26,7 @@ from popfetchd.errors import (
     ProtocolViolation,
     ServerRefusal,
     StlsInjected,
+    SystemTemporary,
     TimedOut,
 )
 from popfetchd.pop3 import listings, sasl, session
@@ -178,6 +179,15 @@ def test_challenges_without_end() -> None:
         with pytest.raises(LimitExceeded, match="MOST_CHALLENGES"):
             session._authenticate(Mechanism.PLAIN, Riddle())
         assert State.BROKEN == session.state
+
+
+def test_a_short_password_masks_no_less() -> None:
+    """A password that stands within what was sent does not keep that from being masked."""
+    script = "C: AUTH PLAIN\nS: + \nA: \\0mary\\0A\nS: -ERR [SYS/TEMP] AG1hcnkAQQ== A\n"
+    with opened(GREETED + script) as session:
+        with pytest.raises(SystemTemporary) as caught:
+            session.login("mary", Secret("A"), Mechanism.PLAIN)
+        assert "[SYS/TEMP] (secret) (secret)" == caught.value.text
 
 
 # -- pipelining -----------------------------------------------------------------------

@@ -51,7 +51,7 @@ def visit(candidate: Candidate, mode: TlsMode) -> list[bytes]:
     server = candidate.servers[mode]
     arrived = []
     with open_session(server, TlsContexts(), Deadline(PATIENCE)) as session:
-        session.login(candidate.user, Secret(PASSWORD), Mechanism.AUTO)
+        session.login(candidate.user, Secret(PASSWORD), Mechanism.PLAIN)
         numbers = session.listing().numbers
         for _, body in session.retrieve(numbers):
             assert not isinstance(body, ServerRefusal)
