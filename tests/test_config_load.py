@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popfetchd.config import load as loading
-from popfetchd.config import plain
+from popfetchd.config import plain, rules
 from popfetchd.errors import ConfigurationError
 
 
@@ -316,6 +316,73 @@ accounts:
             "and `tls` is stls"
         ),
     ] == told(load().doubts)
+
+
+def test_files_that_cannot_be_read_now(write, folder):
+    """
+    What only its own accounts would fail for is a doubt, with its place.
+    """
+    (folder / "there.pem").touch()
+    write(
+        "c.yaml",
+        f"""\
+{DEFAULTS}\
+  ca_file: gone.pem
+accounts:
+  - {{name: a, user: a}}
+  - {{name: b, user: b, client_cert: there.pem, client_key: gone.key}}
+""",
+    )
+    gone = "cannot be read: No such file or directory"
+    assert [
+        f"c.yaml:6:12: defaults: ca_file: {folder}/gone.pem {gone}",
+        f"c.yaml:9:60: account 'b': client_key: {folder}/gone.key {gone}",
+    ] == told(load().doubts)
+
+
+def test_a_proxy_without_its_package(write, monkeypatch):
+    """
+    A proxy that cannot be used yet is a doubt, with the line that installs it.
+    """
+    monkeypatch.setattr(rules, "find_spec", lambda name: None)
+    write("c.yaml", ALICE.replace("user: alice", "user: a, proxy: socks5://h"))
+    assert [
+        (
+            "c.yaml:7:35: account 'alice': proxy: needs what is not installed: "
+            "pip install popfetchd[socks]"
+        )
+    ] == told(load().doubts)
+
+
+def test_the_password_of_a_proxy_in_a_file_for_everyone(write):
+    """
+    It is a secret as any other; a proxy without one may be read.
+    """
+    text = ALICE.replace("user: alice", "user: a, proxy: 'socks5://u:hunter2@h'")
+    write("c.yaml", text, 0o644)
+    assert [
+        (
+            "c.yaml:7:35: account 'alice': proxy: everyone may read this file (mode 0644); "
+            "take that away with `chmod 0640`"
+        )
+    ] == refused()
+    write("c.yaml", text.replace("u:hunter2@", ""), 0o644)
+    assert ["alice"] == names(load())
+
+
+def test_the_least_tls_is_not_lowered_by_the_way(write):
+    """
+    An account that writes another key of TLS keeps the least version of the defaults.
+    """
+    write(
+        "c.yaml",
+        f"{DEFAULTS}  min_tls: 1.3\naccounts:\n"
+        "  - {name: a, user: a, server_name: pop.example.org}\n"
+        "  - {name: b, user: b, tls: none}\n",
+    )
+    a, b = plain.accounts(load().configuration)
+    assert ("1.3", "pop.example.org") == (a.server.tls.minimum, a.server.server_name)
+    assert "none" == b.server.tls.mode
 
 
 def test_no_ledger_anywhere(write):

@@ -123,6 +123,44 @@ def test_never_is_shown(tmp_path):
     assert "never" == shown["accounts"][0]["delete_after"]
 
 
+def test_a_channel_is_shown_as_it_is_read(tmp_path):
+    """
+    Pins stand without colons, a proxy without its password; both can be read again.
+    """
+    pin = ":".join(["AB"] * 32)
+    text = WRITTEN.replace(
+        "tls: stls",
+        f"tls: stls\n    fingerprint_sha256: {pin}\n"
+        "    proxy: socks5h://al%40ice:hunter2@[::1]",
+    )
+    found = loaded(tmp_path, text)
+    shown = show.shown(found)
+    keys = yaml.safe_load(shown)["accounts"][1]
+    assert (["ab" * 32], "socks5://al%40ice:(hidden)@[::1]:1080") == (
+        keys["fingerprint_sha256"],
+        keys["proxy"],
+    )
+    assert shown == show.shown(loaded(tmp_path, shown))
+    proxy = plain.accounts(found)[1].server.proxy
+    assert ("::1", 1080, "al@ice", "hunter2") == (
+        proxy.host,
+        proxy.port,
+        proxy.user,
+        proxy.password.reveal(),
+    )
+
+
+def test_no_proxy_after_all(tmp_path):
+    """
+    `none` takes the defaults' proxy away.
+    """
+    text = WRITTEN.replace("defaults:", "defaults:\n  proxy: socks5://h:1").replace(
+        "tls: stls", "proxy: none"
+    )
+    alice, bob = plain.accounts(loaded(tmp_path, text))
+    assert ("socks5://h:1", None) == (str(alice.server.proxy), bob.server.proxy)
+
+
 def test_secrets_do_not_print(tmp_path):
     """
     No way of printing a configuration prints a secret in it.

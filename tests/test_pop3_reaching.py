@@ -7,20 +7,24 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+import time
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from popfetchd.errors import (
     ConnectFailed,
     NameNotResolved,
+    SourceUnusable,
 )
 from popfetchd.pop3 import reaching
 from popfetchd.pop3.reaching import MOST_ADDRESSES
-from popfetchd.values import Server, TlsPolicy
+from popfetchd.values import Proxy, Server, TlsPolicy
 from tests.channels import LONG, SHORT, address, failure, opened, plain, quiet, served
+from tests.socks import Socks
 
 
 # -- names and addresses --------------------------------------------------------------
@@ -82,12 +86,16 @@ def test_families_alternate() -> None:
 
 
 @contextmanager
-def deaf() -> Iterator[int]:
+def deaf(host: str = "127.0.0.1", family: int = socket.AF_INET) -> Iterator[int]:
     """
     A port that neither takes nor refuses connections: its queue is full.
     """
-    with socket.socket() as listener, socket.socket() as a, socket.socket() as b:
-        listener.bind(("127.0.0.1", 0))
+    with (
+        socket.socket(family) as listener,
+        socket.socket(family) as a,
+        socket.socket(family) as b,
+    ):
+        listener.bind((host, 0))
         listener.listen(0)
         for sock in (a, b):
             sock.setblocking(False)
@@ -109,6 +117,128 @@ def test_the_first_address_that_answers_wins(monkeypatch: pytest.MonkeyPatch) ->
         ]
         monkeypatch.setattr(reaching, "_lookup", lambda host, port: places)
         opened(plain(port)).close()
+
+
+def test_a_dead_family_costs_no_more_than_its_head_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where IPv6 leads nowhere, IPv4 is there soon, and what was tried is told."""
+    with served(quiet) as port, deaf("::1", socket.AF_INET6) as hanging:
+        places = [address(hanging, "::1", socket.AF_INET6)] * 3 + [address(port)]
+        monkeypatch.setattr(reaching, "_lookup", lambda host, port: places)
+        begun = time.monotonic()
+        channel = opened(plain(port))
+        took = time.monotonic() - begun
+        assert ("127.0.0.1", ("::1",)) == (
+            channel.channel.address,
+            channel.channel.tried,
+        )
+        channel.close()
+    assert reaching.ATTEMPT_DELAY <= took < 4 * reaching.ATTEMPT_DELAY
+
+
+def test_the_preferred_family_has_a_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that answers at once is alone: the other family is not even tried."""
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
+        served(lambda connection: None) as port,
+    ):
+        places = [
+            address(six.getsockname()[1], "::1", socket.AF_INET6),
+            address(port),
+        ]
+        monkeypatch.setattr(reaching, "_lookup", lambda host, port: places)
+        channel = opened(plain(port))
+        assert ("::1", ()) == (channel.channel.address, channel.channel.tried)
+        channel.close()
+        socket.create_connection(("127.0.0.1", port)).close()  # ends `served`
+
+
+def test_an_address_that_refuses_gives_way_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next address is tried as soon as one has failed (RFC 8305 §5)."""
+    monkeypatch.setattr(reaching, "ATTEMPT_DELAY", LONG)
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        refusing = gone.getsockname()[1]
+    with served(quiet) as port:
+        places = [address(refusing, "127.0.0.2"), address(1, family=9999)]
+        places.append(address(port))
+        monkeypatch.setattr(reaching, "_lookup", lambda host, port: places)
+        begun = time.monotonic()
+        channel = opened(plain(port))
+        assert ("127.0.0.2",) == channel.channel.tried
+        channel.close()
+    assert time.monotonic() - begun < LONG / 2
+
+
+def test_every_address_fails_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What became of each address is told, by sentence and by field."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        refusing = gone.getsockname()[1]
+    odd = (9999, socket.SOCK_STREAM, 0, "", ("192.0.2.9", 1))
+    places = [odd, address(refusing)]
+    monkeypatch.setattr(reaching, "_lookup", lambda host, port: places)
+    error = failure(replace(plain(1), host="pop.example"))
+    assert {
+        "192.0.2.9": "Address family not supported by protocol",
+        "127.0.0.1": "Connection refused",
+    } == error.tried
+    assert (
+        "pop.example:1: no connection: 192.0.2.9: Address family not supported by "
+        "protocol; 127.0.0.1: Connection refused"
+    ) == str(error)
+
+
+# -- our own address ------------------------------------------------------------------
+
+
+def test_a_source_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """We come from the address that is configured; the other family is not tried."""
+    came: list[str] = []
+
+    def handle(connection: socket.socket) -> None:
+        came.append(connection.getpeername()[0])
+
+    with served(handle) as port:
+        places = [address(port, "::1", socket.AF_INET6), address(port)]
+        monkeypatch.setattr(reaching, "_lookup", lambda host, port: places)
+        channel = opened(replace(plain(port), source_address="127.0.0.2"))
+        assert b"" == channel.recv("greeting")
+        assert () == channel.channel.tried
+        channel.close()
+    assert ["127.0.0.2"] == came
+
+
+SOURCE_HINT = (
+    "`source_address:` must be an address of this machine, of a family that the server "
+    "has too"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("192.0.2.9", "Cannot assign requested address"),
+        ("::1", "127.0.0.1 has no address of its family"),
+    ],
+)
+def test_a_source_address_that_is_no_use(source: str, told: str) -> None:
+    """An address that is not ours, or not of the server's family, is the operator's."""
+    with served(quiet) as port:
+        error = failure(replace(plain(port), source_address=source))
+        socket.create_connection(("127.0.0.1", port)).close()  # ends `served`
+    assert f"source_address {source}: {told}" == str(error)
+    assert (SourceUnusable, SOURCE_HINT) == (type(error), error.hint)
+
+
+def test_a_source_address_for_the_way_to_a_proxy() -> None:
+    """Where there is a proxy, that is whom we come to."""
+    with Socks() as proxy, served(quiet) as port:
+        way = Proxy("127.0.0.1", proxy.port)
+        server = replace(plain(port), proxy=way, source_address="127.0.0.3")
+        opened(server).close()
+    assert ["127.0.0.3"] == proxy.peers
 
 
 def test_an_address_that_cannot_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
