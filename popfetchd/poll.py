@@ -72,8 +72,10 @@ from popfetchd.pop3.replies import Capabilities
 from popfetchd.pop3.session import Session
 from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
 from popfetchd.selection import (
+    QUARANTINE_VISITS,
     Removable,
     Selection,
+    forgotten,
     in_one_session,
     is_quarantined,
     select,
@@ -458,6 +460,7 @@ class Visit:
         )
         shown = listing.unique_ids.values() if failures else ()
         listed = {unique_id for unique_id in shown if unique_id in failures}
+        ledger.forgive(name, forgotten(failures, listed, now))
         self.tally.skipped = Counter(plan.skipped)
         self.tally.quarantined = sum(is_quarantined(failures[m], now) for m in listed)
         self.tally.reset |= plan.reset
@@ -596,7 +599,8 @@ class Visit:
             for together in self._together(chosen):
                 intake = Intake(archive, keeper, numbers)
                 refused += self._receive(session, intake, together)
-        if len(refused) > 1 and not kept:
+        strangers = [m for m, _ in refused if m.unique_id not in self.failures]
+        if len(strangers) > 1 and not kept:
             raise refused[0][1]  # it is not the messages, then
         for listed, refusal in refused:
             self._failed(listed, refusal)
@@ -696,6 +700,9 @@ class Visit:
 
     def _failed(self, listed: Listed, error: PopfetchdError) -> None:
         self.gave_up.add(listed.unique_id)
+        before = self.failures.get(listed.unique_id or UniqueId(""))
+        if before is not None and before.visits + 1 >= QUARANTINE_VISITS:
+            self.tally.quarantined += 1
         if listed.unique_id is not None:
             self.means.ledger.fail(self.account.name, [listed.unique_id], str(error))
         known_as = quote(listed.unique_id or f"number {listed.number}")

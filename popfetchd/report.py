@@ -40,6 +40,7 @@ from popfetchd.values import (
     Outcome,
     PollReport,
     Skip,
+    Unproven,
     Verification,
 )
 
@@ -105,6 +106,8 @@ def _observed(state: AccountState, report: PollReport) -> AccountState:
         maildrop_octets=report.drop.octets,
         waiting=report.waiting,
         quarantined=report.quarantined,
+        too_large=report.skipped.get(Skip.TOO_LARGE, 0),
+        refused=sum(report.unproven.get(why, 0) for why in LASTING),
         removals_paused=report.removals_paused,
         login_delay=report.login_delay or 0.0,
     )
@@ -190,13 +193,22 @@ RESET = "the maildrop was reset"
 REFUSED = "removals were refused"
 TOO_LARGE = "messages are too large"
 
+LASTING = (Unproven.ALTERED, Unproven.MISSING)
+"""Why a removal is refused at each visit; the others are told by the content next."""
+
+TOO_LARGE_HINT = "they stay on the server; raise `max_message_size:` to have them"
+REFUSED_HINT = (
+    "the server sends other octets each time, or the copy in the archive is gone; "
+    "`popfetchd verify` tells"
+)
 CERTIFICATE_HINT = "tell the provider, or renew it if the server is yours"
 PAUSE_HINT = "they go on by themselves once each message has been matched"
 DAMAGE_HINT = (
     "`popfetchd verify` names them; with --repair it fetches again what the server has"
 )
 QUARANTINE_HINT = (
-    "they stay on the server and are tried once a day; the log tells what was wrong"
+    "they stay on the server and are tried once a day; `popfetchd status` tells which "
+    "and why, `popfetchd retry ACCOUNT` tries them at the next visit"
 )
 
 MATTERS = (
@@ -252,7 +264,7 @@ def _about_messages(report: PollReport) -> Iterator[Matter]:
         yield Matter(
             TOO_LARGE,
             too_large,
-            "they stay on the server; raise `max_message_size:` to have them",
+            TOO_LARGE_HINT,
             {"messages": too_large},
         )
     if report.lost_spools:
@@ -306,6 +318,10 @@ def standing(state: AccountState, now: float) -> Iterator[tuple[str, str]]:
         yield f"{state.reason}: {state.error}", state.hint
     if state.quarantined:
         yield f"messages in quarantine: {state.quarantined}", QUARANTINE_HINT
+    if state.too_large:
+        yield f"{TOO_LARGE}: {state.too_large}", TOO_LARGE_HINT
+    if state.refused:
+        yield f"{REFUSED}: {state.refused}", REFUSED_HINT
     if state.removals_paused:
         yield PAUSED, PAUSE_HINT
     if state.damaged:

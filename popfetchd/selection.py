@@ -327,6 +327,28 @@ def is_quarantined(failure: Failure, now: float) -> bool:
     return failure.visits >= QUARANTINE_VISITS and rests
 
 
+def next_try(failure: Failure) -> float:
+    """
+    Return when a message that failed so is tried again (seconds since 1970).
+
+    0.0: at the next visit.
+    """
+    rests = failure.visits >= QUARANTINE_VISITS
+    return failure.last + QUARANTINE_SECONDS if rests else 0.0
+
+
+def forgotten(
+    failures: Mapping[UniqueId, Failure], listed: Collection[UniqueId], now: float
+) -> set[UniqueId]:
+    """
+    Return which failed messages nobody needs to know of any more.
+
+    They are not *listed*, and were not tried for two days: what is listed is tried daily.
+    """
+    old = now - 2 * QUARANTINE_SECONDS
+    return {m for m, f in failures.items() if m not in listed and f.last < old}
+
+
 def _is_reset(listing: Listing, known: Sequence[Known], wanted: Messages) -> bool:
     before = [row for row in known if row.accounted and row.unique_id is not None]
     gone = {row.unique_id for row in before}

@@ -959,6 +959,9 @@ class AccountState:
     maildrop_octets: int = 0
     waiting: int = 0
     quarantined: int = 0
+    too_large: int = 0
+    refused: int = 0
+    """Removals that were due and lack a proof that another visit can bring."""
     removals_paused: bool = False
     certificate_expiry: float = 0.0
     last_login: float = 0.0

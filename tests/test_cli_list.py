@@ -286,7 +286,7 @@ def test_status_as_json(here):
         alice["archived"],
     )
     assert ("bob", 1.7e9, 7) == (bob["account"], bob["last_poll"], bob["archived"])
-    assert {"account", *AccountState.__slots__} == set(bob)
+    assert {"account", "failed_messages", *AccountState.__slots__} == set(bob)
 
 
 # -- nothing is made ------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from popfetchd.errors import LedgerDamaged, LedgerError, LedgerNewer
 from popfetchd.ledger import Glimpse, Ledger
 from popfetchd.ledger import glimpse as module
-from popfetchd.values import AccountName, AccountState
+from popfetchd.values import AccountName, AccountState, UniqueId
 from tests.world import world
 
 
@@ -49,6 +49,8 @@ def test_beside_a_service_it_shows_what_is_committed(here):
     here.deliver(b"Subject: b\r\n\r\n", unique_id="b")
     here.visit()
     glimpse = Glimpse(here.ledger.path)
+    here.ledger.fail(ALICE, [UniqueId("c")], "cannot")
+    assert {ALICE: here.ledger.failures(ALICE)} == glimpse.failures() != {}
     assert {"a", "b"} == glimpse.archived(ALICE)
     assert frozenset() == glimpse.archived(AccountName("bob"))
     assert here.ledger.states() == glimpse.states() != {}
@@ -73,6 +75,7 @@ def test_where_there_is_no_ledger_there_is_nothing_to_see(tmp_path):
     """
     glimpse = Glimpse(tmp_path / "state" / "ledger.db")
     assert ({}, frozenset()) == (glimpse.states(), glimpse.archived(ALICE))
+    assert {} == glimpse.failures()
     assert [] == list(tmp_path.iterdir())
 
 

@@ -289,6 +289,21 @@ def test_when_every_message_is_refused_it_is_the_server(here):
     assert {} == here.ledger.failures(here.account.name)
 
 
+def test_what_is_refused_again_is_to_blame(here):
+    """
+    Two messages that were refused before, when others were not, are quarantined; though
+    in a session of their own every message is refused.
+    """
+    here.deliver(*letters(4))
+    here.speak(RETR=refusing("2", "3"))
+
+    reports = [here.visit() for _ in range(4)]
+
+    assert [2, 2, 2, 0] == [len(report.failed_messages) for report in reports]
+    assert [0, 0, 2, 2] == [report.quarantined for report in reports]
+    assert Outcome.SUCCESS == reports[3].outcome
+
+
 def test_a_refusal_with_a_code_ends_the_visit(here):
     """
     [SYS/TEMP] to a RETR speaks of the server: what was complete is kept all the same.

@@ -127,6 +127,8 @@ def test_a_good_visit_clears_what_was_wrong():
         maildrop_octets=7000,
         waiting=2,
         quarantined=1,
+        too_large=3,
+        refused=5,
         certificate_expiry=NOW + DAY,
         last_login=NOW + 1,
         login_delay=300.0,
@@ -136,6 +138,8 @@ def test_a_good_visit_clears_what_was_wrong():
         drop=DropListing(7, Octets(7000)),
         waiting=2,
         quarantined=1,
+        skipped={Skip.TOO_LARGE: 3},
+        unproven={Unproven.MISSING: 4, Unproven.ALTERED: 1, Unproven.PAUSED: 7},
         login_delay=300.0,
         channel=Channel("192.0.2.1", "TLSv1.3", "x", NOW + DAY),
     )
@@ -428,8 +432,8 @@ def test_no_hint_names_what_cannot_be_typed(reporter, log):
         ),
     )
     hints = "".join(str(fields.get("hint")) for _, _, fields in log.events)
-    for verb in re.findall("`popfetchd ([a-z]+)", hints):
-        build_parser().parse_args([verb])
+    for words in re.findall("`popfetchd ([^`]+)`", hints):
+        build_parser().parse_args(words.split())
 
 
 @pytest.mark.parametrize(
@@ -438,6 +442,8 @@ def test_no_hint_names_what_cannot_be_typed(reporter, log):
         ({}, []),
         ({"reason": "auth", "error": "refused", "hint": "h"}, ["auth: refused"]),
         ({"quarantined": 2}, ["messages in quarantine: 2"]),
+        ({"too_large": 3}, ["messages are too large: 3"]),
+        ({"refused": 5}, ["removals were refused: 5"]),
         ({"removals_paused": True}, ["removals are paused"]),
         ({"certificate_expiry": NOW + 15 * DAY}, []),
         ({"certificate_expiry": NOW + 3 * DAY}, ["the certificate ends in 3 days"]),

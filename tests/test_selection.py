@@ -18,8 +18,10 @@ from popfetchd.selection import (
     QUARANTINE_VISITS,
     RESET_LEAST,
     Removable,
+    forgotten,
     in_one_session,
     is_quarantined,
+    next_try,
     select,
 )
 from popfetchd.values import (
@@ -408,6 +410,26 @@ def test_a_claim_beyond_a_session_holds_up_nobody():
     plan = select(listing(("a", huge), ("b", 1), ("c", 1)), [], {}, ACCOUNT, NOW)
 
     assert [2, 3, 1] == numbers(plan.wanted)
+
+
+def test_a_quarantine_ends_after_a_day():
+    """
+    Until then nobody tries; who failed less often is tried at the next visit.
+    """
+    rests = Failure(QUARANTINE_VISITS, NOW)
+    assert NOW + QUARANTINE_SECONDS == next_try(rests)
+    assert 0.0 == next_try(Failure(QUARANTINE_VISITS - 1, NOW))
+
+
+def test_a_message_that_is_gone_is_forgotten_after_two_days():
+    """
+    One that is listed never is, nor one that only this listing lacks.
+    """
+    old, new = Failure(3, NOW - 2 * QUARANTINE_SECONDS - 1), Failure(3, NOW - 60)
+    gone, there, lately = UniqueId("a"), UniqueId("b"), UniqueId("c")
+    failures = {gone: old, there: old, lately: new}
+
+    assert {gone} == forgotten(failures, {there}, NOW)
 
 
 # -- servers that hide, or list a part ------------------------------------------------

@@ -105,6 +105,15 @@ def _visits(verbs: Verbs[Parser]) -> None:
         "-n", "--dry-run", action="store_true", help="only tell what a visit would do"
     )
     _json(fetch)
+    retry = _verb(verbs, "retry", "Try quarantined messages again at the next visit")
+    retry.add_argument("account", metavar="ACCOUNT")
+    retry.add_argument(
+        "unique_id",
+        nargs="?",
+        metavar="UNIQUE-ID",
+        help="only this message, as status shows it (default: all)",
+    )
+    _json(retry)
     status = _verb(verbs, "status", "Show every account: last visit, next, failures")
     _json(status)
 

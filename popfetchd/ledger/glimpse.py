@@ -30,7 +30,7 @@ from popfetchd.ledger.database import (
     told,
 )
 from popfetchd.ledger.ledger import all_states
-from popfetchd.values import AccountName, AccountState, Known, UniqueId
+from popfetchd.values import AccountName, AccountState, Failure, Known, UniqueId
 
 
 T = TypeVar("T")
@@ -51,6 +51,12 @@ class Glimpse:
         Return what is remembered of every account.
         """
         return self._ask(all_states, {})
+
+    def failures(self) -> dict[AccountName, dict[UniqueId, Failure]]:
+        """
+        Return, of each account that has some, the messages that failed.
+        """
+        return self._ask(table.all_failures, {})
 
     def archived(self, account: AccountName) -> frozenset[UniqueId]:
         """

@@ -322,6 +322,17 @@ def archived_count(db: sqlite3.Connection, account: AccountName) -> int:
     return int(count)
 
 
+def all_failures(
+    db: sqlite3.Connection,
+) -> dict[AccountName, dict[UniqueId, Failure]]:
+    """
+    Return, of each account that has some, how often each message failed.
+    """
+    found = db.execute("SELECT DISTINCT account FROM failure")
+    names = [AccountName(name) for (name,) in found.fetchall()]
+    return {name: failures(db, name) for name in names}
+
+
 # -- recording and publishing ---------------------------------------------------------
 
 
