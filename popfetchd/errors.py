@@ -734,16 +734,24 @@ class AuthenticationRefused(ServerRefusal):
     """
     User or password were refused ([AUTH], RFC 3206, or -ERR without a code).
 
-    *mechanism* is the one of AUTH that was used, e.g. SCRAM-SHA-256; else empty.
+    *mechanism* is the one of AUTH that was used, e.g. SCRAM-SHA-256; else empty. *told* is
+    what the server's challenge said of the refusal, as it came.
     """
 
     reason = Reason.AUTH
     fault = Fault.OPERATOR
     durability = Durability.PERMANENT
 
-    def __init__(self, command: str, text: str, mechanism: str = "") -> None:
+    def __init__(
+        self, command: str, text: str, mechanism: str = "", told: bytes = b""
+    ) -> None:
         super().__init__(command, text)
         self.mechanism = mechanism
+        self.told = told
+
+    def __str__(self) -> str:
+        told = f", and told {quote(self.told)}" if self.told else ""
+        return super().__str__() + told
 
     @property
     def hint(self) -> str:
@@ -764,20 +772,15 @@ LONGEST_TOKEN_OF_EXCHANGE = 4096
 
 class TokenRefused(AuthenticationRefused):
     """
-    An access token was refused. *told* is what the server's challenge said of it, often
-    JSON (RFC 7628 §3.2.2), *length* the token's, in characters.
+    An access token was refused. *told* is often JSON (RFC 7628 §3.2.2), *length* the
+    token's, in characters.
     """
 
     def __init__(
         self, command: str, text: str, mechanism: str, told: bytes, length: int
     ) -> None:
-        super().__init__(command, text, mechanism)
-        self.told = told
+        super().__init__(command, text, mechanism, told)
         self.length = length
-
-    def __str__(self) -> str:
-        told = f", and told {quote(self.told)}" if self.told else ""
-        return super().__str__() + told
 
     @property
     def hint(self) -> str:

@@ -281,8 +281,8 @@ TOLD = [
         (Reason.AUTH, OPERATOR, PERMANENT),
     ),
     (
-        AuthenticationRefused("AUTH", "[AUTH] wrong", "SCRAM-SHA-1"),
-        "the server refused AUTH: '[AUTH] wrong'",
+        AuthenticationRefused("AUTH", "[AUTH] wrong", "SCRAM-SHA-1", b"e=no\x1b"),
+        r"the server refused AUTH: '[AUTH] wrong', and told 'e=no\x1b'",
         (
             "check user and password; if they are right, the server may not keep them "
             "as SCRAM-SHA-1 needs: name another, such as `auth: plain`"

@@ -80,7 +80,12 @@ def test_what_auto_takes_for_a_token(offered: bytes, mechanism: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offered", "seen"), [(b"SASL PLAIN LOGIN", "LOGIN, PLAIN"), (b"", "nothing")]
+    ("offered", "seen"),
+    [
+        (b"SASL PLAIN LOGIN", "'LOGIN, PLAIN'"),
+        (b"SASL \x1b[2J", r"'\\x1b\[2J'"),
+        (b"", "nothing"),
+    ],
 )
 def test_no_mechanism_for_a_token(offered: bytes, seen: str) -> None:
     """A token is never sent in a password's place."""

@@ -14,7 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popfetchd.errors import LimitExceeded, ProtocolViolation, RemoteError
+from popfetchd.errors import (
+    LimitExceeded,
+    NoMechanism,
+    ProtocolViolation,
+    RemoteError,
+)
 from popfetchd.pop3 import sasl
 from popfetchd.pop3.sasl import scram
 
@@ -209,7 +214,7 @@ def test_iterations_are_bounded(iterations: int) -> None:
     """Neither is guessing made cheap, nor our processor kept busy."""
     exchange = sasl.Scram("sha256", "user", "pencil", NONCE_256)
     first = FIRST_256.replace(b"i=4096", b"i=%d" % iterations)
-    with pytest.raises((ProtocolViolation, LimitExceeded)):
+    with pytest.raises((ProtocolViolation, NoMechanism, LimitExceeded)):
         exchange.respond(first)
 
 

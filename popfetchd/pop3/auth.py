@@ -26,7 +26,7 @@ import secrets
 
 from typing import Literal
 
-from popfetchd.errors import NoMechanism
+from popfetchd.errors import NoMechanism, quote
 from popfetchd.pop3.multiline import CRLF
 from popfetchd.pop3.protocol import LONGEST_ANSWER
 from popfetchd.pop3.replies import Capabilities
@@ -135,7 +135,7 @@ def _listed(
 
 def _none(mechanisms: tuple[Mechanism, ...], offered: Capabilities) -> Mechanism:
     names = " nor ".join(m.upper() for m in mechanisms)
-    seen = ", ".join(sorted(offered.sasl)) or "nothing"
+    seen = quote(", ".join(sorted(offered.sasl))) if offered.sasl else "nothing"
     problem = f"the server lists neither {names} but {seen}"
     raise NoMechanism(Mechanism.AUTO, problem)
 
@@ -196,7 +196,8 @@ def _scram(mechanism: Mechanism, credentials: Credentials) -> Scram:
     try:
         return Scram(algorithm, credentials.user, credentials.secret, new_nonce())
     except ValueError as error:
-        raise NoMechanism(mechanism, str(error)) from None
+        problem = f"{error}; name another mechanism, such as `auth: plain`"
+        raise NoMechanism(mechanism, problem) from None
 
 
 def apop(timestamp: bytes, credentials: Credentials) -> tuple[bytes, bytes]:

@@ -323,10 +323,10 @@ class Session:
         if len(self._unspoken) == 1 and reply.code is None:  # nothing was sent
             problem = f"the server does not take it: {quote(refused.text)}"
             return NoMechanism(chosen, problem)
+        said = (Command.AUTH, refused.text, exchange.name, self._masked(exchange.told))
         if chosen in auth.TOKEN_MECHANISMS:
-            told, length = self._masked(exchange.told), len(self._unspoken[0])
-            return TokenRefused(Command.AUTH, refused.text, exchange.name, told, length)
-        return AuthenticationRefused(Command.AUTH, refused.text, exchange.name)
+            return TokenRefused(*said, len(self._unspoken[0]))
+        return AuthenticationRefused(*said)
 
     def _converse(self, exchange: sasl.SaslMechanism) -> Reply:
         owed = self._begin_auth(exchange)

@@ -20,7 +20,7 @@ import re
 
 from typing import Literal
 
-from popfetchd.errors import LimitExceeded
+from popfetchd.errors import LimitExceeded, NoMechanism
 from popfetchd.pop3.sasl.bearer import saslname
 from popfetchd.pop3.sasl.exchange import SaslMechanism
 from popfetchd.pop3.sasl.prep import saslprep
@@ -79,7 +79,8 @@ class Scram(SaslMechanism):
         """
         Return client-final-message, then, once the server has proved itself, nothing.
 
-        Raises ProtocolViolation; LimitExceeded when too many iterations are asked for.
+        Raises ProtocolViolation; NoMechanism and LimitExceeded when the server asks for
+        too few or too many iterations.
         """
         if self._ended:
             raise self.nonsense("a challenge behind the last of {}", challenge)
@@ -112,7 +113,7 @@ class Scram(SaslMechanism):
                 "a nonce that is not ours and the server's in {}", first
             )
         if iterations < LEAST_ITERATIONS:
-            raise self.nonsense("too few iterations in {}", first)
+            raise NoMechanism(self.name.lower(), f"{iterations} iterations are too few")
         if iterations > MOST_ITERATIONS:
             raise LimitExceeded("MOST_ITERATIONS", MOST_ITERATIONS)
         bound = b"c=" + base64.b64encode(_GS2_HEADER) + b",r=" + nonce
