@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
@@ -51,12 +51,15 @@ from popfetchd.errors import (
     ServerRefusal,
 )
 from popfetchd.ledger import Ledger
+from popfetchd.look import Browsing
 from popfetchd.metrics import Metrics, PerAccount, Skipped, Watched
-from popfetchd.poll import Means, Watch, poll
+from popfetchd.poll import Keeping, Means, Watch, keep, poll, still_archived
 from popfetchd.pool import Pool
 from popfetchd.pop3.deadline import Deadline
+from popfetchd.pop3.protocol import State
 from popfetchd.pop3.session import Session, open_session
 from popfetchd.pop3.tls import TlsContexts
+from popfetchd.removal import Order, Proven, obey
 from popfetchd.report import Reporter, after
 from popfetchd.schedule import Scheduler, earliest, floor, interval
 from popfetchd.values import (
@@ -66,7 +69,9 @@ from popfetchd.values import (
     AccountState,
     Destination,
     LedgerId,
+    MessageNumber,
     PollReport,
+    RowId,
     Server,
     Verification,
 )
@@ -103,11 +108,14 @@ class Sessions:
         """
         return open_session(server, self.contexts, deadline)
 
-    def connected(self, account: Account) -> Session:
+    def connected(self, account: Account, seconds: float | None = None) -> Session:
         """
         Return a session of *account*'s server that is ready to log in.
+
+        It may take *seconds*, the account's deadline by default.
         """
-        return self.connect(account.server, Deadline(account.deadline))
+        deadline = Deadline(account.deadline if seconds is None else seconds)
+        return self.connect(account.server, deadline)
 
     def log_in(self, session: Session, account: Account) -> None:
         """
@@ -197,6 +205,39 @@ class Visits:
                 if stop.is_set() or waiting.remaining() <= 0:
                     return self._told(account, locked)
 
+    @contextmanager
+    def browse(self, account: Account, patience: float) -> Iterator[Browsed]:
+        """
+        Give a maildrop to a person, who may take his time; its visits have to wait.
+
+        AccountLocked when another visits it for longer than *patience* seconds.
+        """
+        lock = self.ledger.lock(account.name).acquire(patience)
+        with lock, self.sessions.connected(account, NEVER) as session:
+            self.sessions.log_in(session, account)
+            browsed = Browsed(self, account, session)
+            yield browsed
+            browsed.leave()
+
+    def keep(
+        self, account: Account, session: Session, chosen: Collection[MessageNumber]
+    ) -> Keeping:
+        """
+        Archive *chosen*, messages of *session*, and remember and tell what came of it.
+
+        It is no whole visit: when the last one was, and how it ended, stays as it is.
+        """
+        before = self.ledger.state(account.name)
+        done = keep(account, self.means, session, chosen, stop=threading.Event())
+        state = replace(
+            before,
+            archived=before.archived + done.report.archived,
+            removals_paused=done.report.removals_paused,
+        )
+        self.ledger.save_state(account.name, state)
+        self.reporter.visit_ended(before, done.report)
+        return done
+
     def verify(
         self,
         account: Account,
@@ -254,6 +295,62 @@ class Visits:
         archive = archive_at(destination, self.ledger.id, host=host, now=self.now)
         archive.open()
         return archive
+
+
+class Browsed:
+    """
+    A maildrop that a person goes through (*drop*), and what may be done for him.
+    """
+
+    def __init__(self, visits: Visits, account: Account, session: Session) -> None:
+        self.drop = Browsing(session, account, visits.ledger)
+        self.removing = False
+        """Whether a DELE may have been sent."""
+        self._visits = visits
+        self._account = account
+        self._session = session
+        self._settled: frozenset[MessageNumber] = frozenset()
+        self._hidden: frozenset[RowId] = frozenset()
+
+    @property
+    def may_end(self) -> bool:
+        """
+        Whether QUIT may be said: all that was retrieved is archived (`poll`).
+        """
+        return self._session.retrieved <= self._settled
+
+    def archive(self, chosen: Collection[MessageNumber]) -> Keeping:
+        """
+        Archive *chosen* as a visit does.
+        """
+        done = self._visits.keep(self._account, self._session, chosen)
+        self._settled |= done.settled
+        self._hidden |= done.hidden
+        return done
+
+    def still_archived(self, proof: Proven) -> bool:
+        """
+        Tell whether the copy stands in the archive now.
+        """
+        found = still_archived(
+            self._account, self._visits.means, self._session, [proof]
+        )
+        return bool(found)
+
+    def remove(self, orders: Sequence[Order]) -> frozenset[MessageNumber]:
+        """
+        Remove messages at a person's word, and end the session; return which ones went.
+        """
+        self.removing = True
+        return obey(self._session, orders, self._visits.ledger, self._hidden)
+
+    def leave(self) -> None:
+        """
+        End the session if it has not ended: with QUIT where that harms nothing.
+        """
+        if self._session.state is State.TRANSACTION and self.may_end:
+            with suppress(ServerRefusal):
+                obey(self._session, [], self._visits.ledger, self._hidden)
 
 
 class Wish(StrEnum):

@@ -221,6 +221,46 @@ def poll(
         return visit.make()
 
 
+def keep(
+    account: Account,
+    means: Means,
+    session: Session,
+    chosen: Collection[MessageNumber],
+    *,
+    stop: Event,
+) -> Keeping:
+    """
+    Archive *chosen*, messages of a *session* that somebody else has opened, and report.
+
+    It is a visit that removes nothing and does not say QUIT. The caller holds the
+    account's lock.
+    """
+    return Visit(account, means, stop, Nobody()).keep(session, chosen)
+
+
+def still_archived(
+    account: Account, means: Means, session: Session, proven: Sequence[Proven]
+) -> list[Proven]:
+    """
+    Return those of *proven* whose copies stand in the archive, whole, now.
+    """
+    return Visit(account, means, Event(), Nobody()).still_archived(session, proven)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """
+    What `keep` did. *proven* may be removed; *settled* was retrieved, and needs no more.
+
+    *hidden*: the rows of what the server hides at its +OK to QUIT.
+    """
+
+    report: PollReport
+    proven: tuple[Proven, ...]
+    settled: frozenset[MessageNumber]
+    hidden: frozenset[RowId]
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """
@@ -299,13 +339,19 @@ class Visit:
         """
         Settle, then one session after another until nothing is left to do.
         """
+        return self._reported(self._visit)
+
+    def _visit(self) -> None:
+        self._recall()
+        self._settle()
+        while self._one_session():
+            pass
+
+    def _reported(self, work: Callable[[], None]) -> PollReport:
         started = self.means.now()
         failure: PopfetchdError | None = None
         try:
-            self._recall()
-            self._settle()
-            while self._one_session():
-                pass
+            work()
             failure = self.full
             if self.stop.is_set() and self.tally.waiting:
                 failure = Interrupted()
@@ -318,6 +364,40 @@ class Visit:
         return PollReport(
             self.account.name, started, ended, failure, **vars(self.tally)
         )
+
+    def keep(self, session: Session, chosen: Collection[MessageNumber]) -> Keeping:
+        """
+        Settle, and archive some messages of a session that is not this visit's own.
+        """
+        self.habits = _habits(self.account.habits, session.capabilities)
+        kept: list[Kept] = []
+        report = self._reported(lambda: kept.extend(self._chosen(session, chosen)))
+        proofs = (
+            proven_by_content(m.receipt, m.listed, m.spooled.fingerprint.content)
+            for m in kept
+            if m.receipt is not None
+        )
+        return Keeping(
+            report,
+            tuple(proof for proof in proofs if proof is not None),
+            frozenset(message.listed.number for message in kept),
+            frozenset(self._hides(kept)),
+        )
+
+    def _chosen(
+        self, session: Session, chosen: Collection[MessageNumber]
+    ) -> list[Kept]:
+        ledger, name = self.means.ledger, self.account.name
+        self.tally.removals_paused = ledger.state(name).removals_paused
+        self._settle()
+        with self._archive(self.account.destination) as archive:
+            plan = self._select(self._list(session))
+            ledger.sight(name, plan.accounted, plan.duplicated, plan.hidden)
+            self.again = plan.again
+            wanted = [m for m in plan.wanted if m.number in chosen]
+            kept = self._retrieve(session, archive, self._last(wanted))
+        self._look_back(0)
+        return kept
 
     def _recall(self) -> None:
         # What the last visit left to be honoured: the server's floor between logins.
@@ -411,7 +491,7 @@ class Visit:
                 removing=bool(proven),
             )
             kept = self._retrieve(session, archive, self._last(wanted))
-            proven = self._still_archived(session, [*proven, *self._due(kept)])
+            proven = self.still_archived(session, [*proven, *self._due(kept)])
             left = self._leave(session, kept, proven)
         self._look_back(later)
         nearer = bool(kept or proven) or len(strangers) < len(plan.wanted)
@@ -765,21 +845,30 @@ class Visit:
         # Returns whether the session could end with QUIT.
         if not session.retrieved <= {message.listed.number for message in kept}:
             return False
-        hidden = [m.receipt.row for m in kept if m.receipt and m.listed.unique_id]
         with self._stage(Stage.REMOVE):
             self.tally.removed += update(
                 session,
                 proven,
                 self.means.ledger,
                 lambda: self._has_time(LEAVE_QUIT),
-                hidden if self.habits.hides_retrieved else (),
+                self._hides(kept),
             )
         return True
 
-    def _still_archived(
+    def _hides(self, kept: Sequence[Kept]) -> list[RowId]:
+        # The rows of what the server hides at its +OK to QUIT.
+        if not self.habits.hides_retrieved:
+            return []
+        return [m.receipt.row for m in kept if m.receipt and m.listed.unique_id]
+
+    def still_archived(
         self, session: Session, proven: Sequence[Proven]
     ) -> list[Proven]:
-        # What an earlier visit archived may have been altered since, or thrown away.
+        """
+        Return those of *proven* whose copies are there and whole.
+
+        What an earlier visit archived may have been altered since, or thrown away.
+        """
         older = {proof.receipt.row for proof in proven} - self.fresh
         if self.account.trust_archive or not older:
             return list(proven)

@@ -9,6 +9,9 @@ Rules of this file:
 - Evidence is one of two: this session's RETR gave the digest of the receipt; or the
   unique-id stands once in this listing, says what the receipt says, and TOP 0 gives
   the recorded header. A unique-id alone is none (RFC 1939 §7).
+- A person who has the message before him may order its removal: an `Order`, for one
+  message of this session. It needs no proof; but only what is proven is removed in the
+  ledger too. Nothing but `obey` takes orders, and no visit calls it.
 - *Marked* is not *removed*: only the +OK to QUIT turns one into the other (RFC 1939
   §6). Marks are recorded before a DELE is sent, so that whatever happens after, the
   next listing decides about these messages and no others.
@@ -16,7 +19,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -43,6 +46,18 @@ class Proven:
     receipt: Receipt
     session: SessionId
     number: MessageNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """
+    A person's word that *listed*, of this session, is to be removed.
+
+    *proven*: its copy is archived; without it, he was told that there is none.
+    """
+
+    listed: Listed
+    proven: Proven | None
 
 
 def proven_by_content(
@@ -93,22 +108,58 @@ def update(
     Raises the refusal when QUIT is answered with -ERR, and the error of the line when
     it drops: then nothing counts as removed, and the next listing decides.
     """
-    rows = _rows_of_this_session(session, proven)
-    if rows:
-        ledger.mark(rows.values())
-        numbers = takewhile(lambda _: has_time(), tuple(rows))
-        agreed = {number for number, no in session.delete(numbers) if no is None}
-        ledger.unmark([rows.pop(number) for number in rows.keys() - agreed])
-    session.quit()
-    ledger.removed(rows.values())
-    ledger.pop(frozenset(hidden) - set(rows.values()))
-    return len(rows)
+    rows = {proof.number: proof.receipt.row for proof in proven}
+    _must_be_of(session, [proof.session for proof in proven])
+    return len(_remove(session, rows, ledger, hidden, has_time))
 
 
-def _rows_of_this_session(
-    session: Session, proven: Sequence[Proven]
-) -> dict[MessageNumber, RowId]:
+def obey(
+    session: Session,
+    orders: Sequence[Order],
+    ledger: Ledger,
+    hidden: Collection[RowId] = (),
+) -> frozenset[MessageNumber]:
+    """
+    Mark what a person has ordered to be removed, QUIT, and return what was.
+
+    *hidden*, and what is raised, are as of `update`. What is not proven has no row, or one that is known by a
+    hint only: the next listing decides about that.
+    """
+    proofs = [order.proven for order in orders if order.proven is not None]
+    ids = [order.listed.session for order in orders]
+    _must_be_of(session, [*ids, *(proof.session for proof in proofs)])
+    rows: dict[MessageNumber, RowId | None] = {o.listed.number: None for o in orders}
+    rows |= {proof.number: proof.receipt.row for proof in proofs}
+    return _remove(session, rows, ledger, hidden, lambda: True)
+
+
+def _must_be_of(session: Session, ids: Sequence[SessionId]) -> None:
     # A message-number of another session would name another message.
-    if any(proof.session != session.id for proof in proven):
+    if any(id_ != session.id for id_ in ids):
         raise LocalProtocolError("DELE", "another session")
-    return {proof.number: proof.receipt.row for proof in proven}
+
+
+def _remove(
+    session: Session,
+    rows: Mapping[MessageNumber, RowId | None],
+    ledger: Ledger,
+    hidden: Collection[RowId],
+    has_time: Callable[[], bool],
+) -> frozenset[MessageNumber]:
+    agreed: frozenset[MessageNumber] = frozenset()
+    if rows:
+        ledger.mark(_of(rows, rows))
+        numbers = takewhile(lambda _: has_time(), tuple(rows))
+        agreed = frozenset(n for n, no in session.delete(numbers) if no is None)
+        ledger.unmark(_of(rows, rows.keys() - agreed))
+    session.quit()
+    removed = _of(rows, agreed)
+    ledger.removed(removed)
+    ledger.pop(frozenset(hidden) - frozenset(removed))
+    return agreed
+
+
+def _of(
+    rows: Mapping[MessageNumber, RowId | None], numbers: Collection[MessageNumber]
+) -> list[RowId]:
+    return [row for n, row in rows.items() if n in numbers and row is not None]

@@ -26,6 +26,7 @@ HOMES = {
     "Published": "archive",
     "Receipt": "ledger",
     "Proven": "removal.py",
+    "Order": "cli",  # a person's word: no visit gives one
 }
 """Where each is constructed: a file or a package of popfetchd."""
 

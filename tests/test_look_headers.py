@@ -27,6 +27,7 @@ from popfetchd.look.headers import LONGEST_TEXT, summary
         (b"Subject: =?utf-8?b?a?=\r\n", ("", "", "=?utf-8?b?a?=")),
         (b"Subject: =?\xff?q?x?=\r\n", ("", "", "=?\ufffd?q?x?=")),
         (b"Subject: caf\xe9\r\n", ("", "", "caf\ufffd")),
+        (b"Subject: caf\xc3\xa9\r\n", ("", "", "café")),
         (b"Subject: one\r\nSubject: two\r\n", ("", "", "one")),
         (b"From: \x1b[2Jada\r\n", ("", "\x1b[2Jada", "")),
         (b"Date: Tue, 14 Nov 2023 22:13:20 -0500\r\n", ("2023-11-14T22:13:20-05:00",)),

@@ -11,7 +11,14 @@ from dataclasses import replace
 import pytest
 
 from popfetchd.errors import CommandRefused, Disconnected, LocalProtocolError
-from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
+from popfetchd.removal import (
+    Order,
+    Proven,
+    obey,
+    proven_by_content,
+    proven_by_header,
+    update,
+)
 from popfetchd.values import Listed, Receipt, RowId, SessionId
 
 
@@ -235,4 +242,54 @@ def test_a_proof_of_another_session_is_refused(position):
         LocalProtocolError, match="DELE is not allowed in state another"
     ):
         update(scene, proofs, scene)
+    assert [] == scene.told
+
+
+# -- at a person's word ---------------------------------------------------------------
+
+
+def order(number, proof=None, session=HERE):
+    """
+    Return the order to remove message *number*.
+    """
+    return Order(Listed(session, number, f"uid-{number}", 1), proof)
+
+
+def test_an_order_without_proof_touches_no_row():
+    """
+    The message goes; what the ledger knows of others stays as it is.
+    """
+    scene = Scene()
+    orders = [order(1), order(2, proven(2)), order(3)]
+    assert {1, 2, 3} == obey(scene, orders, scene)
+    assert [
+        "mark [20]",
+        "DELE 1",
+        "DELE 2",
+        "DELE 3",
+        "unmark []",
+        "QUIT",
+        "removed [20]",
+    ] == scene.told
+
+
+def test_what_the_server_refuses_was_not_removed():
+    """
+    With a row or without.
+    """
+    scene = Scene(refuses={1, 2})
+    assert {3} == obey(scene, [order(1), order(2, proven(2)), order(3)], scene)
+    assert ["unmark [20]", "QUIT", "removed []"] == scene.told[-3:]
+
+
+@pytest.mark.parametrize(
+    "wrong", [order(1, session=ELSEWHERE), order(1, proven(1, session=ELSEWHERE))]
+)
+def test_an_order_of_another_session_is_refused(wrong):
+    """
+    The number would name another message there; nothing is sent at all.
+    """
+    scene = Scene()
+    with pytest.raises(LocalProtocolError):
+        obey(scene, [order(2), wrong], scene)
     assert [] == scene.told

@@ -138,8 +138,7 @@ class MboxLock:
     def _unlink_ours(self) -> None:
         if self._is_ours():
             unlink(self._disk, self._folder, self._dot)
-        # Also where another broke it: a power cut would give it back, without its file.
-        sync_names(self._disk, self._folder)
+            sync_names(self._disk, self._folder)
 
     @contextmanager
     def reading(self) -> Iterator[int | None]:

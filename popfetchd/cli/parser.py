@@ -120,13 +120,24 @@ def _visits(verbs: Verbs[Parser]) -> None:
 
 def _looks(verbs: Verbs[Parser]) -> None:
     check = _verb(
-        verbs, "check", "Connect, log in and look; change nothing on the server"
+        verbs,
+        "check",
+        "Connect, log in, and tell all that the server shows; change nothing",
     )
     _accounts(check)
     _json(check)
     list_ = _verb(verbs, "list", "Show the messages of a maildrop; marks none as read")
     list_.add_argument("account", metavar="ACCOUNT")
     _json(list_)
+    browse = _verb(
+        verbs,
+        "browse",
+        "Go through a maildrop message by message: read, archive, delete",
+    )
+    browse.add_argument("account", metavar="ACCOUNT")
+    browse.add_argument(
+        "--oldest", action="store_true", help="begin with the oldest message"
+    )
 
 
 def _archives(verbs: Verbs[Parser]) -> None:

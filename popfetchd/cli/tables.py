@@ -118,7 +118,7 @@ def fit(text: str, width: int) -> str:
     Return *text*, which is clean, cut to *width* cells of a terminal.
     """
     if cells(text) > width or len(text) > width * MOST_MARKS:
-        return _cut(text, width - 1) + "…"
+        return cut(text, width - 1) + "…"
     return text
 
 
@@ -126,7 +126,10 @@ MOST_MARKS = 4
 """Characters for each cell: real text stacks a mark or two on a letter, Zalgo a pile."""
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """
+    Return the beginning of *text*, which is clean, as far as it fits *width* cells.
+    """
     used = 0
     for at, character in enumerate(text):
         used += _width(character)

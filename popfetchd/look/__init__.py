@@ -9,6 +9,7 @@ Rules of this package:
   business of whoever shows it.
 """
 
+from popfetchd.look.browsing import Browsing, Opened, Shown
 from popfetchd.look.checking import Checked, Connected, check
 from popfetchd.look.headers import Summary, summary
 from popfetchd.look.listing import Line, Preview, lines, preview
@@ -16,11 +17,14 @@ from popfetchd.look.quirks import Quirk
 
 
 __all__ = [
+    "Browsing",
     "Checked",
     "Connected",
     "Line",
+    "Opened",
     "Preview",
     "Quirk",
+    "Shown",
     "Summary",
     "check",
     "lines",

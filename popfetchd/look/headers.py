@@ -38,19 +38,21 @@ def summary(header: bytes) -> Summary:
     Return what *header* tells; empty texts where it says nothing that can be read.
     """
     parsed = BytesHeaderParser().parsebytes(header)
-    return Summary(_date(parsed), _text(parsed, "From"), _text(parsed, "Subject"))
+    return Summary(_date(parsed), text_of(parsed, "From"), text_of(parsed, "Subject"))
 
 
 def _date(header: Message) -> str:
     try:
-        return email.utils.parsedate_to_datetime(_raw(header, "Date")).isoformat()
+        return email.utils.parsedate_to_datetime(_raw(header, "date")).isoformat()
     except (TypeError, ValueError, IndexError, OverflowError):
         return ""
 
 
-def _text(header: Message, name: str) -> str:
-    # RFC 2047 where it is well formed, else as it stands.
-    raw = _raw(header, name)
+def text_of(header: Message, name: str) -> str:
+    """
+    Return a field's text on one line: RFC 2047 where well formed, else as it stands.
+    """
+    raw = _raw(header, name.lower())
     try:
         decoded = str(email.header.make_header(email.header.decode_header(raw)))
     except (MessageError, LookupError, ValueError):
@@ -59,4 +61,7 @@ def _text(header: Message, name: str) -> str:
 
 
 def _raw(header: Message, name: str) -> str:
-    return str(header[name] or "")[:LONGEST_TEXT]
+    # The parser keeps octets above 127 as surrogates: UTF-8, if anything (RFC 6532).
+    fields = (str(text) for key, text in header.raw_items() if key.lower() == name)
+    octets = next(fields, "")[:LONGEST_TEXT].encode("ascii", "surrogateescape")
+    return octets.decode("utf-8", "replace")
