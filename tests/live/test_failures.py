@@ -97,7 +97,7 @@ def silent(name: str, step: str, dialog: str = "", tls: str = "implicit") -> Cas
 
 
 CASES = [
-    Case("nobody there", 69, "connect", "no connection: Connection refused"),
+    Case("nobody there", 69, "connect", "no connection: 127.0.0.1: Connection refused"),
     Case("wrong password", 77, "auth", "the server refused AUTH", address=HOST),
     Case(
         "unknown authority",
