@@ -101,13 +101,16 @@ def test_any_octets_in_each_parser(octets: bytes) -> None:
     parsers(octets)
 
 
-@given(OCTETS | st.binary(max_size=300))
-@example(b"r=nonceX,s=c2FsdA==,i=4096")
-@example(b"r=nonceX,s=c2FsdA==,i=4096\xfe\xfev=abcd")
-@example(b"r=nonceX,s=c2FsdA==,i=99999999999999999999")
-def test_any_octets_as_challenges(octets: bytes) -> None:
+FIRST = b"r=nonceX,s=c2FsdA==,i=4096"
+
+
+@given(st.sampled_from(range(len(Mechanism))), OCTETS | st.binary(max_size=300))
+@example(list(Mechanism).index(Mechanism.SCRAM_SHA_256), FIRST)
+@example(list(Mechanism).index(Mechanism.SCRAM_SHA_1), FIRST + b"\xfe\xfev=abcd")
+@example(list(Mechanism).index(Mechanism.SCRAM_SHA_1), FIRST + b"9999999999999999")
+def test_any_octets_as_challenges(mechanism: int, octets: bytes) -> None:
     """Each mechanism of AUTH answers any challenges, or raises a RemoteError."""
-    exchanges(octets)
+    exchanges(bytes([mechanism]) + octets)
 
 
 @pytest.mark.parametrize("mode", TlsMode)

@@ -65,7 +65,7 @@ def one(octets: bytes) -> None:
     visit(story)
     engine(story)
     parsers(octets[1:])
-    exchanges(octets[1:])
+    exchanges(octets)
 
 
 def main(arguments: list[str]) -> None:
