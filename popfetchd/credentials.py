@@ -11,8 +11,8 @@ Rules of this file:
 - A command is an argv and goes to no shell. It gets no input, no terminal, a time limit
   and a bounded output; its first line counts. One that overruns is killed with its whole
   process group. What it says on standard error is dropped, as it may hold the secret.
-- An access token is printable ASCII without a blank: a program that printed JSON, or an
-  excuse, gave none.
+- An access token is printable ASCII without blanks, quotation marks and braces: a program
+  that printed JSON, or an excuse, gave none.
 - Nothing of a secret is ever in an error: only where it was sought and what failed.
 """
 
@@ -125,11 +125,12 @@ def _origin(source: PasswordSource) -> str:
 
 def _token(source: PasswordSource, found: Secret) -> AccessToken:
     """
-    Return what was *found* as an access token (RFC 6749 appendix A.12: VSCHAR).
+    Return what was *found* as an access token (RFC 6749 appendix A.12: VSCHAR; RFC 6750
+    §2.1 allows less, and some servers give more).
     """
     text = found.reveal()
-    if not re.fullmatch("[!-~]+", text):
-        problem = "it is no access token: it holds a blank, or what is not ASCII"
+    if not re.fullmatch("[!#-z|~]+", text):
+        problem = "it is no access token, which has neither blanks nor quotation marks"
         raise SecretUnavailable(_origin(source), problem)
     return AccessToken(text)
 

@@ -727,7 +727,10 @@ class Utf8Required(CommandRefused):
 
     @property
     def hint(self) -> str:
-        return "do not write `utf8: false`: this message is written in UTF-8"
+        return (
+            "the message is in UTF-8 and the session is not: `utf8: false` may be why, "
+            "or a server that announces no UTF8"
+        )
 
 
 class AuthenticationRefused(ServerRefusal):

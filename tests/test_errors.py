@@ -310,7 +310,10 @@ TOLD = [
     (
         Utf8Required("RETR", "[UTF8] no"),
         "the server refused RETR: '[UTF8] no'",
-        "do not write `utf8: false`: this message is written in UTF-8",
+        (
+            "the message is in UTF-8 and the session is not: `utf8: false` may be why, "
+            "or a server that announces no UTF8"
+        ),
         (Reason.PROTOCOL, SERVER, TRANSIENT),
     ),
     (

@@ -182,10 +182,15 @@ def test_credentials_that_fit_no_answer(mechanism: Mechanism, secret: Secret) ->
 def test_what_cannot_be_sent(octet: str) -> None:
     """What would end a command or a field is refused, before anything is sent."""
     with pytest.raises(NoMechanism, match="the user name holds what cannot be sent"):
-        credentials("mary" + octet)
+        credentials("mary" + octet, AccessToken("t"))
     with pytest.raises(NoMechanism, match="the access token holds") as caught:
         credentials(secret=AccessToken("tiger" + octet))
     assert "tiger" not in str(caught.value)
+
+
+def test_control_a_in_a_password() -> None:
+    """What divides the fields of a token's message is a sign like others elsewhere."""
+    assert b"x\1" == credentials(secret=Secret("x\1")).proof
 
 
 def test_credentials_do_not_show() -> None:

@@ -73,9 +73,11 @@ class Credentials:
         self.user = user
         self.secret = secret.reveal()
         self.is_token = isinstance(secret, AccessToken)
-        self.name = _octets(wanted, "user name", user)
+        # ^A divides the fields of a token's message (RFC 7628 §3.1).
+        unfit = "\r\n\0\1" if self.is_token else "\r\n\0"
+        self.name = _octets(wanted, "user name", user, unfit)
         what = "access token" if self.is_token else "password"
-        self.proof = _octets(wanted, what, self.secret)
+        self.proof = _octets(wanted, what, self.secret, unfit)
 
     @property
     def ascii(self) -> bool:
@@ -85,15 +87,13 @@ class Credentials:
         return self.user.isascii() and self.secret.isascii()
 
 
-def _octets(wanted: Mechanism, what: str, text: str) -> bytes:
+def _octets(wanted: Mechanism, what: str, text: str, unfit: str) -> bytes:
     try:
-        octets = text.encode()
+        if not any(sign in text for sign in unfit):
+            return text.encode()
     except UnicodeEncodeError:
-        octets = b"\0"  # a lone surrogate: no more sendable than a NUL
-    # ^A is what divides the fields of a token's message (RFC 7628 §3.1).
-    if any(octet in octets for octet in (b"\r", b"\n", b"\0", b"\1")):
-        raise NoMechanism(wanted, f"the {what} holds what cannot be sent")
-    return octets
+        pass  # a lone surrogate: no more sendable than a NUL
+    raise NoMechanism(wanted, f"the {what} holds what cannot be sent")
 
 
 # -- which ----------------------------------------------------------------------------
