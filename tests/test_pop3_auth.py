@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from popfetchd.errors import NoMechanism
 from popfetchd.pop3 import auth
 from popfetchd.pop3.auth import Credentials
@@ -92,6 +95,28 @@ def test_no_mechanism_for_a_token(offered: bytes, seen: str) -> None:
     problem = f"the server lists neither OAUTHBEARER nor XOAUTH2 but {seen}"
     with pytest.raises(NoMechanism, match=problem):
         chosen(offered, credentials(secret=AccessToken("t")))
+
+
+@given(
+    words=st.lists(st.sampled_from([m.upper() for m in Mechanism]) | st.text()),
+    token=st.booleans(),
+    tls=st.booleans(),
+)
+def test_auto_takes_what_is_listed(words: list[str], token: bool, tls: bool) -> None:
+    """
+    Whatever a server lists: AUTO takes something of it that fits the secret, else USER for
+    a password and nothing for a token.
+    """
+    offered = Capabilities({"SASL": tuple(words)})
+    who = credentials(secret=AccessToken("t") if token else None)
+    if token and offered.sasl.isdisjoint(m.upper() for m in TOKENS):
+        with pytest.raises(NoMechanism) as caught:
+            auth.choose(Mechanism.AUTO, who, offered, tls=tls)
+        assert str(caught.value).isprintable()
+        return
+    taken = auth.choose(Mechanism.AUTO, who, offered, tls=tls)
+    assert token is (taken in TOKENS)
+    assert taken is Mechanism.USER or taken.upper() in offered.sasl
 
 
 @pytest.mark.parametrize("wanted", NAMED)

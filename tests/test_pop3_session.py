@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain, count, takewhile
 from pathlib import Path
 
@@ -179,6 +180,15 @@ def test_challenges_without_end() -> None:
         with pytest.raises(LimitExceeded, match="MOST_CHALLENGES"):
             session._authenticate(Mechanism.PLAIN, Riddle())
         assert State.BROKEN == session.state
+
+
+def test_utf8_is_left_out_where_it_is_not_wanted() -> None:
+    """`utf8: false` leaves a server's UTF8 alone."""
+    script = "S: +OK\nC: CAPA\nS: +OK\nS: UTF8\nS: .\nC: USER mary\nS: +OK\nC: PASS x\n"
+    with opened(f"{script}S: +OK\nC: CAPA\nS: -ERR\n") as session:
+        session._server = replace(session._server, utf8=False)
+        session.login("mary", Secret("x"), Mechanism.AUTO)
+        assert State.TRANSACTION == session.state
 
 
 def test_a_short_password_masks_no_less() -> None:
