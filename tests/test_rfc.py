@@ -177,6 +177,22 @@ def test_no_section_is_passed_over(rfc: str) -> None:
     assert sorted(CONTENTS[rfc].split()) == sorted([*told, *nothing])
 
 
+def test_a_must_that_is_not_done_is_told_at_the_head() -> None:
+    """Nobody has to read the whole page to learn what is missing."""
+    page = (ROOT / "docs" / "rfc.md").read_text("utf-8")
+    head = re.search(
+        r"^What a standard says with MUST .+?\n\n", page, re.MULTILINE | re.DOTALL
+    )
+    assert head
+    named = re.findall(r"RFC \d{4} §[\d.]+|LOGIN [\d.]+", head[0])
+    assert sorted(named) == sorted(
+        f"RFC {chapter} §{it.section}" if chapter.isdigit() else it.section
+        for chapter in CHAPTERS
+        for it in rows(chapter)
+        if it.status == "not done" and re.search("MUST|REQUIRED", it.asks)
+    )
+
+
 def test_a_cited_section_has_a_row() -> None:
     """Where the code cites a section of these RFCs, the page has a row for it."""
     told = {(rfc, it.section) for rfc in CHAPTERS for it in rows(rfc)}
