@@ -37,6 +37,9 @@ FLAGS = b"Status: RO\n"
 
 BEGINNING = re.compile(rb"(?:\A|(?<=\n\n))(?=From )")
 
+HEADER_END = re.compile(rb"\n(\r?\n)")
+"""A message whose stored form is exact may have a header of CRLF lines."""
+
 
 def theirs(number: int) -> bytes:
     """
@@ -177,7 +180,9 @@ def flagged(octets: bytes) -> bytes:
     Return an mbox as a reader writes it that has read all.
     """
     return b"".join(
-        part if FLAGS in part else part.replace(b"\n\n", b"\n" + FLAGS + b"\n", 1)
+        part
+        if FLAGS in part
+        else HEADER_END.sub(rb"\n" + FLAGS + rb"\1", part, count=1)
         for part in BEGINNING.split(octets)
     )
 

@@ -35,8 +35,11 @@ WRITING = (
 )
 """The calls that change something, or fail tellingly."""
 
-PUBLISHING = ("link", "rename", "pwrite", "fsync folder", "record", "commit")
+PUBLISHING = ("link", "rename", "commit")
 """Where a crash leaves something to settle."""
+
+APPENDING = ("record", "pwrite", "fsync file", "commit")
+"""The same for an mbox."""
 
 LOOKING = ("lstat", "listdir")
 """Where settle looks for it, and somebody may move it meanwhile."""
@@ -49,12 +52,19 @@ ASKING = ("UIDL", "LIST", "TOP", "RETR", "NOOP", "DELE", "QUIT")
 NTH = st.integers(0, 4)
 """Most moments come once or a few times for each letter."""
 
+EARLY = st.integers(0, 1)
 
-def befalls(deeds, moments):
+BITS = st.integers(0, 2**24 - 1)
+"""What survives."""
+
+MAIL = st.lists(st.sampled_from(Mail), min_size=1, max_size=2).map(tuple)
+
+
+def befalls(deeds, moments, nth=NTH):
     """
     Draw one of *deeds* at one of *moments*.
     """
-    return st.builds(Befall, st.sampled_from(sorted_(deeds)), moments, NTH)
+    return st.builds(Befall, st.sampled_from(sorted_(deeds)), moments, nth)
 
 
 def sorted_(deeds):
@@ -76,13 +86,23 @@ FAULTS = st.one_of(
     befalls(DROPS | {Deed.REFUSED}, st.sampled_from(ASKING)),
 )
 
-NEIGHBOURS = befalls(
-    READER | {Deed.CLEANER, Deed.NAMESAKE},
-    st.one_of(
-        before_or_after(("link", "commit", "QUIT")),
-        st.sampled_from(READING + WRITING),
+NEIGHBOURS = st.one_of(
+    befalls(
+        READER | {Deed.CLEANER},
+        st.one_of(
+            before_or_after(("link", "commit", "QUIT")),
+            st.sampled_from(READING + WRITING),
+        ),
     ),
+    befalls({Deed.NAMESAKE}, st.sampled_from(("utime", "fsync file", "rename"))),
 )
+
+UNSURE = st.one_of(
+    befalls(ENDS, before_or_after(("mark", "DELE", "QUIT", "removed"))),
+    befalls(DROPS | {Deed.REFUSED}, st.sampled_from(("DELE", "QUIT"))),
+    befalls(LEDGER, st.just("removed")),
+)
+"""After these nobody knows whether the server has removed what it was told to."""
 
 
 @st.composite
@@ -113,7 +133,7 @@ def visits(draw, *, first, mbox):
         theirs=tuple(theirs),
         befalls=(*crash, *faults, *others),
         cut_after=draw(st.booleans()),
-        survivors=draw(st.integers(0, 2**24 - 1)),
+        survivors=draw(BITS),
     )
 
 
@@ -134,21 +154,32 @@ def interrupted(draw, *, mbox):
 
     Among what is free this is too rare to be found.
     """
-    early = st.integers(0, 2)
-    moments = before_or_after(PUBLISHING)
-    end = draw(st.builds(Befall, st.sampled_from(sorted_(ENDS)), moments, early))
-    mail = draw(st.lists(st.sampled_from(Mail), min_size=1, max_size=2))
-    bits = st.integers(0, 2**24 - 1)
-    first = Plan(mail=tuple(mail), befalls=(end,), survivors=draw(bits))
-    deeds, theirs = sorted_(READER | {Deed.CLEANER}), st.sampled_from(Theirs)
-    other = st.builds(Befall, st.sampled_from(deeds), st.sampled_from(LOOKING), early)
+    moments = before_or_after(APPENDING if mbox else PUBLISHING)
+    end = draw(befalls(ENDS, moments, EARLY))
+    first = Plan(mail=draw(MAIL), befalls=(end,), survivors=draw(BITS))
+    deeds = READER | {Deed.CLEANER}
+    other = befalls(deeds, st.sampled_from(LOOKING), EARLY)
     second = Plan(
-        befalls=() if mbox else tuple(draw(st.lists(other, max_size=2))),
-        theirs=tuple(draw(st.lists(theirs, max_size=2))) if mbox else (),
+        befalls=() if mbox else some(draw, other),
+        theirs=some(draw, st.sampled_from(Theirs)) if mbox else (),
         cut_after=draw(st.booleans()),
-        survivors=draw(bits),
+        survivors=draw(BITS),
     )
     return [first, second]
+
+
+@st.composite
+def unsure(draw):
+    """
+    Draw a visit that ends while it removes, and what the server makes of that.
+    """
+    first = Plan(mail=draw(MAIL), befalls=(draw(UNSURE),), survivors=draw(BITS))
+    second = Plan(mail=draw(MAIL), ids=draw(st.sampled_from(Ids)))
+    return [first, second]
+
+
+def some(draw, what):
+    return tuple(draw(st.lists(what, min_size=1, max_size=2)))
 
 
 @st.composite
@@ -156,11 +187,10 @@ def stories(draw, *, mbox=False):
     """
     Draw a story of a maildir, or of an *mbox*.
     """
-    plans = draw(free(mbox=mbox) | interrupted(mbox=mbox))
-    delete_after = draw(st.sampled_from((None, 0.0, 90.0)))
+    plans = draw(free(mbox=mbox) | interrupted(mbox=mbox) | unsure())
     return Story(
         tuple(plans),
-        delete_after=delete_after,
+        delete_after=draw(st.sampled_from((None, 0.0, 90.0))),
         links=draw(st.sampled_from((True, True, False))),
         deaf=draw(st.booleans()),
         lacks=draw(st.sampled_from(((), (), ("PIPELINING",), ("UIDL",), ("TOP",)))),
