@@ -138,7 +138,8 @@ class MboxLock:
     def _unlink_ours(self) -> None:
         if self._is_ours():
             unlink(self._disk, self._folder, self._dot)
-            sync_names(self._disk, self._folder)
+        # Also where another broke it: a power cut would give it back, without its file.
+        sync_names(self._disk, self._folder)
 
     @contextmanager
     def reading(self) -> Iterator[int | None]:

@@ -129,7 +129,7 @@ def dele_before_published(patch):
             for v, e in zip(verified, entries, strict=True)
         ]
 
-    def update(session, proven, ledger, _has_time):
+    def update(session, proven, ledger, *_more):
         list(session.delete(proof.number for proof in proven))
         session.quit()
         for publish in late.pop(session.id, ()):

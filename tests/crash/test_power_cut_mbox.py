@@ -10,7 +10,9 @@ import pytest
 
 from hypothesis import HealthCheck, given, settings
 
+from tests.crash.model_fate import Befall, Deed
 from tests.crash.model_mbox import MboxWorld
+from tests.crash.model_story import Mail, Plan, Story, Theirs
 from tests.crash.model_world import play
 from tests.crash.stories import stories
 
@@ -27,3 +29,16 @@ def test_no_story_ends_badly(story):
     lend a hand.
     """
     play(story, MboxWorld)
+
+
+def test_lock_that_another_broke_does_not_come_back():
+    """
+    A visit died with its dot lock; an agent broke that, and delivered. A power cut, for
+    which nothing of that need have lasted, leaves no lock that nobody would break.
+    """
+    dies = Plan(mail=(Mail.PLAIN,), befalls=(Befall(Deed.KILL, "commit done"),))
+    broken = Plan(theirs=(Theirs.DELIVERY,), cut_after=True, survivors=8)
+
+    came = play(Story((dies, broken)), MboxWorld)
+
+    assert 2 == came["cuts of the power"]
