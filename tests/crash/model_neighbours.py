@@ -89,6 +89,7 @@ class Neighbours:
                 if isinstance(file, File) and not self._is_promised(name)
             }
             self._rename(folder, other, flagged)
+        self.excuse()  # without links there is no spool file that could tell
 
     def _delete(self, *folders: Directory) -> None:
         for folder in folders:

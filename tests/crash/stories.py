@@ -4,6 +4,8 @@ Stories at random: what hypothesis draws them from.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from tests.crash.model_fate import (
@@ -175,7 +177,12 @@ def unsure(draw):
     """
     first = Plan(mail=draw(MAIL), befalls=(draw(UNSURE),), survivors=draw(BITS))
     second = Plan(mail=draw(MAIL), ids=draw(st.sampled_from(Ids)))
-    return [first, second]
+    return [_without_twins(first), second]
+
+
+def _without_twins(plan):
+    # A limit that is known (docs/crash.md): two equal letters may count as one.
+    return replace(plan, mail=tuple(k for k in plan.mail if k is not Mail.TWIN))
 
 
 def some(draw, what):
