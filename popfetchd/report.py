@@ -201,7 +201,10 @@ REFUSED_HINT = (
     "the server sends other octets each time, or the copy in the archive is gone; "
     "`popfetchd verify` tells"
 )
-CERTIFICATE_HINT = "tell the provider, or renew it if the server is yours"
+CERTIFICATE_HINT = (
+    "tell the provider, or renew it if the server is yours; where it is pinned, write "
+    "the next one's fingerprint beside it"
+)
 PAUSE_HINT = "they go on by themselves once each message has been matched"
 DAMAGE_HINT = (
     "`popfetchd verify` names them; with --repair it fetches again what the server has"
@@ -328,7 +331,8 @@ def standing(state: AccountState, now: float) -> Iterator[tuple[str, str]]:
         yield f"damaged copies in the archive: {state.damaged}", DAMAGE_HINT
     if state.certificate_expiry and state.certificate_expiry - now < SOON:
         days = int((state.certificate_expiry - now) // DAY)
-        yield f"the certificate ends in {days} days", CERTIFICATE_HINT
+        ends = f"ends in {days} days" if days >= 0 else f"ended {-days} days ago"
+        yield f"the certificate {ends}", CERTIFICATE_HINT
     if 0 < state.next_poll < now - OVERDUE:
         hours = int((now - state.next_poll) // 3600)
         yield f"the next visit is {hours} h late", "is the service running?"

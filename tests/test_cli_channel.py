@@ -49,7 +49,10 @@ def test_a_certificate_that_ends_in_ten_days(here):
     code, _, err = here.type("fetch")
     (told,) = [it for it in events(err) if it["event"] == "certificate expires soon"]
     assert (0, "warning", TEN_DAYS - 1) == (code, told["level"], told["days"])
-    assert "tell the provider, or renew it if the server is yours" == told["hint"]
+    assert (
+        "tell the provider, or renew it if the server is yours; where it is pinned, "
+        "write the next one's fingerprint beside it"
+    ) == told["hint"]
     _, out, _ = here.type("status")
     assert f"the certificate ends in {TEN_DAYS - 1} days" in out
 

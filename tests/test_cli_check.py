@@ -10,6 +10,8 @@ import pty
 import re
 import time
 
+from dataclasses import replace
+
 import pytest
 
 from popfetchd.cli import check
@@ -234,6 +236,8 @@ def test_a_certificate_that_ends_soon_stands_out(monkeypatch):
     soon = Certificate("ab", not_before=0.0, not_after=13 * 86400.0 + 1)
     text = "good, 13 days left (1970-01-01 to 1970-01-14)"
     assert Fact("certificate", text, Style.ODD) == check._term(soon, "good")
+    over = replace(soon, not_after=-3 * 86400.0)
+    assert "as pinned, ended 3 days ago" in check._term(over, "as pinned").text
     later = Certificate("ab", not_before=0.0, not_after=14 * 86400.0)
     assert check._term(later, "good").style is None
     assert Fact("certificate", "as pinned") == check._term(

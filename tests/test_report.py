@@ -447,6 +447,7 @@ def test_no_hint_names_what_cannot_be_typed(reporter, log):
         ({"removals_paused": True}, ["removals are paused"]),
         ({"certificate_expiry": NOW + 15 * DAY}, []),
         ({"certificate_expiry": NOW + 3 * DAY}, ["the certificate ends in 3 days"]),
+        ({"certificate_expiry": NOW - 3 * DAY}, ["the certificate ended 3 days ago"]),
         ({"next_poll": NOW - 60}, []),
         ({"next_poll": NOW - 7300}, ["the next visit is 2 h late"]),
     ],

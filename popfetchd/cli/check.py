@@ -149,7 +149,8 @@ def _term(shown: Certificate, proof: str) -> Fact:
         time.strftime("%Y-%m-%d", time.gmtime(moment))
         for moment in (shown.not_before, shown.not_after)
     )
-    text = f"{proof}, {days:.0f} days left ({first} to {last})"
+    left = f"{days:.0f} days left" if days >= 0 else f"ended {-days:.0f} days ago"
+    text = f"{proof}, {left} ({first} to {last})"
     return Fact("certificate", text, Style.ODD if days < SOON else None)
 
 
