@@ -46,6 +46,15 @@ def test_a_unique_id_is_whole_or_absent() -> None:
     assert {1: longest.decode(), 4: "d"} == parse_unique_id_listing(body)
 
 
+@pytest.mark.parametrize("length", [1, 70, 71, 129, 4096, 4097, 1_000_000])
+def test_a_unique_id_of_any_length(length: int) -> None:
+    """Two ids that differ in their last octet are two, or none; they never are one."""
+    ids = [b"x" * (length - 1) + last for last in (b"a", b"b")]
+    listing = parse_unique_id_listing(b"1 %b\r\n2 %b\r\n" % (*ids,))
+    kept = [uid.decode() for uid in ids if length <= LONGEST_UNIQUE_ID]
+    assert kept == list(listing.values())
+
+
 @pytest.mark.parametrize("parse", [parse_scan_listing, parse_unique_id_listing])
 def test_listings_have_a_most(parse, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing of more lines than MOST_MESSAGES is refused, one of as many is not."""
