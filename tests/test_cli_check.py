@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import socket
 import time
 
 from dataclasses import replace
@@ -17,7 +18,9 @@ import pytest
 from popfetchd.cli import check
 from popfetchd.cli.tables import Fact, Style
 from popfetchd.maildrop.dialogue import ok
+from popfetchd.pop3 import reaching
 from popfetchd.values import Certificate, TlsMode
+from tests.channels import address
 from tests.desk import CANARY, desk, letter
 from tests.test_cli_fetch import seen_on_terminal
 from tests.world import dialogue
@@ -71,6 +74,22 @@ def test_what_is_pinned_is_not_called_good(here):
     code, out, _err = here.type("check")
     assert 0 == code
     assert re.search(r"^  certificate   as pinned, \d+ days left", out, re.MULTILINE)
+
+
+def test_check_tells_which_addresses_were_tried(here, monkeypatch):
+    """
+    Those that did not answer first stand below the one that did.
+    """
+    alice = here.account("alice")
+    here.write(alice)
+    places = [
+        address(alice["port"], "::1", socket.AF_INET6),
+        address(alice["port"]),
+    ]
+    monkeypatch.setattr(reaching, "_lookup", lambda host, port: places)
+    code, out, _ = here.type("check")
+    assert 0 == code
+    assert "  address       127.0.0.1\n    tried too   ::1\n" in out
 
 
 def test_check_changes_nothing(here):

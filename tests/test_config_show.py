@@ -150,6 +150,15 @@ def test_a_channel_is_shown_as_it_is_read(tmp_path):
     )
 
 
+def test_without_tls_there_is_no_least_version(tmp_path):
+    """
+    Where TLS is not spoken, what is shown can be read again too.
+    """
+    shown = show.shown(loaded(tmp_path, WRITTEN.replace("tls: stls", "tls: none")))
+    assert "min_tls" not in yaml.safe_load(shown)["accounts"][1]
+    assert shown == show.shown(loaded(tmp_path, shown))
+
+
 def test_no_proxy_after_all(tmp_path):
     """
     `none` takes the defaults' proxy away.

@@ -26,6 +26,7 @@ from popfetchd.errors import (
     TimedOut,
 )
 from popfetchd.pop3 import reaching
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.values import Proxy, Secret, Server, TlsMode, TlsPolicy
 from tests.channels import LONG, SHORT, failure, opened, plain, quiet, served
 from tests.socks import Socks, exactly
@@ -276,6 +277,15 @@ def test_a_proxy_that_dribbles() -> None:
         over.set()
     assert TimedOut is type(error)
     assert time.monotonic() - begun < LONG / 2
+
+
+def test_no_wait_begins_when_the_time_is_over() -> None:
+    """Past the deadline of the dialogue nothing is read, however quick it would be."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"\5\0")
+        with pytest.raises(TimeoutError):
+            reaching._Bounded(ours, Deadline(-1.0)).recv(2)
 
 
 def test_a_visit_that_is_over_asks_no_proxy() -> None:
