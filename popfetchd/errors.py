@@ -758,6 +758,8 @@ class AuthenticationRefused(ServerRefusal):
 
     @property
     def hint(self) -> str:
+        if self.mechanism == "EXTERNAL":
+            return "check `client_cert`, and that it is the certificate of this user"
         if self.mechanism.startswith(("SCRAM", "CRAM")):
             return (
                 "check user and password; if they are right, the server may not keep "

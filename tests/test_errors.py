@@ -290,6 +290,12 @@ TOLD = [
         (Reason.AUTH, OPERATOR, PERMANENT),
     ),
     (
+        AuthenticationRefused("AUTH", "[AUTH] wrong", "EXTERNAL"),
+        "the server refused AUTH: '[AUTH] wrong'",
+        "check `client_cert`, and that it is the certificate of this user",
+        (Reason.AUTH, OPERATOR, PERMANENT),
+    ),
+    (
         TokenRefused("AUTH", "[AUTH] no", "XOAUTH2", b'{"status":"401"}\x1b', 4096),
         ("the server refused AUTH: '[AUTH] no', and told '{\"status\":\"401\"}\\x1b'"),
         (
