@@ -752,7 +752,9 @@ class Visit:
         path, least = self.account.destination.path, self.account.min_free
         free = self.means.free(path)
         for listed in wanted:
-            left = free - (listed.octets or 0)
+            # More than is ever taken is a claim that nobody need believe.
+            claim = listed.octets or 0
+            left = free - (claim if claim <= LARGEST_MESSAGE else 0)
             if left < least:  # a smaller one may find room
                 self.full = self.full or NearlyFull(path, free, least)
                 continue
@@ -929,7 +931,10 @@ class Visit:
     ) -> bool:
         if not self._has_room_for_another():
             return False
-        blocked = bool(proven) and not left and None not in self.gave_up
+        # Once a message without unique-id has failed, none of them is tried again.
+        nameless = None not in self.gave_up
+        again = any(nameless or proof.receipt.unique_id for proof in proven)
+        blocked = again and not left
         before, self.left_out = self.left_out, later
         fewer = 0 < self.left_out < before  # or it would be the same round without end
         return blocked or (fewer and nearer)

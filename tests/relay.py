@@ -3,7 +3,8 @@ A TCP relay on loopback that does what networks do to a connection.
 
 Rules of this file:
 
-- Deterministic: trouble begins after a number of octets, never after a time.
+- Deterministic: trouble begins after a number of octets, or at some of them, never
+  after a time.
 - It knows no protocol. What it reads is kept, in both directions, so that a test can
   look for a credential on the wire itself.
 - Nothing outlives `close`; latency waits on it, and so never holds it up.
@@ -50,13 +51,15 @@ class Flow:
     How one direction behaves.
 
     It passes *octets* (None: all) in segments of at most *segment*, each *latency*
-    seconds late, and then ends as *end* says.
+    seconds late, and then ends as *end* says; or before *mark*, where that comes, in clear
+    and in one piece.
     """
 
     octets: int | None = None
     end: End = End.FIN
     segment: int = CHUNK
     latency: float = 0.0
+    mark: bytes = b""
 
 
 CLEAR = Flow()
@@ -156,10 +159,15 @@ class Link:
             heard += octets  # before it is sent: who has received it finds it here
             if not octets:
                 return False
+            marked = flow.mark and flow.mark in octets
+            if marked:
+                octets = octets[: octets.index(flow.mark)]
             for start in range(0, len(octets), flow.segment):
                 if self._closed.wait(flow.latency):
                     return False
                 sink.sendall(octets[start : start + flow.segment])
+            if marked:
+                return True
         return True
 
     def _end(self, end: End) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from popfetchd.config import load, plain, providers, readers
 from popfetchd.config.model import Settings
+from popfetchd.errors import ConfigurationError
 from popfetchd.values import TlsMode
 
 
@@ -193,6 +194,16 @@ def test_an_own_host_replaces_the_defaults_provider(account):
 
     assert ("pop.example.net", None) == (found.server.host, found.provider)
     assert not found.habits.hides_retrieved
+
+
+def test_a_token_is_enough_where_passwords_are_refused(account):
+    """
+    An access token, and nothing but it, makes an account of Microsoft's.
+    """
+    found = account("provider: outlook, access_token_command: [oama, access, u]")
+    assert "outlook.office365.com" == found.server.host
+    with pytest.raises(ConfigurationError, match="takes no password any more"):
+        account("provider: outlook")
 
 
 def test_recent_shows_what_was_fetched(account):

@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import errno
+import itertools
 
 from dataclasses import replace
 
@@ -588,3 +589,203 @@ def test_expire_0_is_no_reset(here):
         report.removals_paused,
     )
     assert_exactly_once(here, sent)
+
+
+# -- listings and messages of every strange kind --------------------------------------
+
+
+def scan(tell):
+    """
+    Return LIST or UIDL of a server that says *tell(number, message)* of each message.
+    """
+
+    def answer(self, text):
+        if text:
+            return error("one at a time is not to be had")
+        said = (tell(int(n), m) for n, m in self._kept())
+        return ok("") + b"".join(b"%s\r\n" % line for line in said if line) + b".\r\n"
+
+    return answer
+
+
+STRANGE_SIZES = {
+    "zero": lambda n, _m: b"%d 0" % n,
+    "negative": lambda n, _m: b"%d -5" % n,
+    "rounded": lambda n, _m: b"%d 1024" % n,
+    "too small": lambda n, m: b"%d %d" % (n, len(m.octets) // 2),
+    "in LF": lambda n, m: b"%d %d" % (n, len(m.octets) - m.octets.count(b"\n")),
+    "absurd": lambda n, _m: b"%d 999999999999999999" % n,
+    "endless": lambda n, _m: b"%d %s" % (n, b"9" * 400),
+    "no number": lambda n, _m: b"%d large" % n,
+    "none": lambda n, _m: b"%d" % n,
+    "not listed": lambda n, m: b"%d %d" % (n, len(m.octets)) if n % 2 else None,
+}
+
+STRANGE_UNIQUE_IDS = {
+    "empty": lambda n, _m: b"%d " % n,
+    "some empty": lambda n, m: b"%d %s" % (n, m.unique_id.encode() if n % 2 else b""),
+    "all the same": lambda n, _m: b"%d x" % n,
+    "in pairs": lambda n, m: b"%d %d" % (n, int(m.unique_id, 16) // 2),
+    "too long": lambda n, m: b"%d %s%s" % (n, b"y" * 5000, m.unique_id.encode()),
+    "very long": lambda n, m: b"%d %s%s" % (n, b"y" * 4000, m.unique_id.encode()),
+    "beyond ASCII": lambda n, m: b"%d \x1b[31m\xff\x00%s" % (n, m.unique_id.encode()),
+    "with blanks": lambda n, m: b"  %d   %s  and more " % (n, m.unique_id.encode()),
+    "the number": lambda n, _m: b"%d %d" % (n, n),
+    "not listed": lambda n, m: b"%d %s" % (n, m.unique_id.encode()) if n % 2 else None,
+}
+
+
+FRESH = itertools.count()
+
+
+def _new():
+    return b"fresh-%d" % next(FRESH)
+
+
+@pytest.mark.parametrize("tell", STRANGE_SIZES.values(), ids=STRANGE_SIZES)
+def test_sizes_of_any_kind_are_a_hint(here, tell):
+    """
+    Whatever LIST claims, each message is archived once and removed once it is.
+    """
+    assert_settled_in_a_few_visits(here, LIST=scan(tell))
+
+
+@pytest.mark.parametrize("tell", STRANGE_UNIQUE_IDS.values(), ids=STRANGE_UNIQUE_IDS)
+def test_unique_ids_of_any_kind_are_a_hint(here, tell):
+    """
+    Whatever UIDL says, each message is archived once and removed once it is.
+    """
+    assert_settled_in_a_few_visits(here, UIDL=scan(tell))
+
+
+def assert_settled_in_a_few_visits(here, **answers):
+    sent = letters(12)
+    here.deliver(*sent)
+    here.speak(**answers)
+
+    first, second = here.visit(), here.visit()
+    assert Outcome.SUCCESS == first.outcome == second.outcome
+    assert (12, 0) == (first.archived, second.archived)
+    assert_exactly_once(here, sent)
+
+    for _ in range(3):
+        here.visit(delete_after=0.0)
+    assert_exactly_once(here, sent)
+    assert [] == here.waiting()
+
+
+def test_sizes_of_messages_that_are_not_there(here):
+    """
+    LIST names numbers that nobody has: the others are archived once, and removed in a
+    session that does not ask for those.
+    """
+    sent = letters(12)
+    here.deliver(*sent)
+    here.speak(LIST=scan(lambda n, m: b"%d %d\r\n77%d 12" % (n, len(m.octets), n)))
+
+    report = here.visit(delete_after=0.0)
+
+    assert (Outcome.PARTIAL, 12, 12) == (
+        report.outcome,
+        report.archived,
+        report.removed,
+    )
+    assert_exactly_once(here, sent)
+    assert [] == here.waiting()
+
+
+def test_another_unique_id_each_time(here):
+    """
+    Each message is archived once; as everything is renamed each time, nothing goes.
+    """
+    sent = letters(12)
+    here.deliver(*sent)
+    here.speak(UIDL=scan(lambda n, _m: b"%d %s" % (n, _new())))
+
+    reports = [here.visit(delete_after=3600.0) for _ in range(3)]
+
+    assert [12, 0, 0] == [report.archived for report in reports]
+    assert_exactly_once(here, sent)
+    assert sorted(sent) == here.waiting()
+
+
+def test_a_message_that_goes_between_uidl_and_retr(here):
+    """
+    Somebody else removed it: it is counted, the others are archived, nothing lasts.
+    """
+    sent = letters(12)
+    here.deliver(*sent)
+    gone = here.maildrop.messages[4]
+
+    def answer(self, text):
+        if self._message(text) is gone:
+            here.maildrop.remove([gone])
+            return error("no such message")
+        return Dialogue._retr(self, text)
+
+    here.speak(RETR=answer)
+    report = here.visit(delete_after=0.0)
+
+    well = [*sent[:4], *sent[5:]]
+    assert (Outcome.PARTIAL, 11, 11) == (
+        report.outcome,
+        report.archived,
+        report.removed,
+    )
+    assert_exactly_once(here, well)
+    assert Outcome.SUCCESS == here.visit(delete_after=0.0).outcome
+    here.time += 3 * QUARANTINE_SECONDS
+    here.visit()
+    assert {} == here.ledger.failures("alice")
+
+
+def without_final_line_end(self, octets):
+    self._answer = lambda _line: b""  # it has nothing more to say
+    return ok("") + octets.removesuffix(b"\r\n") + b".\r\n"
+
+
+def test_a_message_without_final_line_end_is_never_taken_for_whole(here):
+    """
+    Its dot is glued to its last line, so it does not end (Exchange 2000): poison.
+    """
+    sent = letters(12)
+    here.deliver(*sent)
+    bad = here.maildrop.messages[5].octets
+
+    def answer(self, text):
+        octets = self._message(text).octets
+        if octets == bad:
+            return without_final_line_end(self, octets)
+        return Dialogue._retr(self, text)
+
+    here.speak(RETR=answer)
+    reports = visits(here, delete_after=0.0)
+
+    assert_exactly_once(here, [octets for octets in sent if octets != bad])
+    assert [bad] == here.waiting()
+    assert 1 == reports[-1].quarantined
+
+
+def test_a_server_that_speaks_lf_only(here):
+    """
+    Each of its messages is archived once, as it was sent, and removed.
+    """
+
+    class Unixoid(Dialogue):
+        @property
+        def greeting(self):
+            return super().greeting.replace(b"\r\n", b"\n")
+
+        def receive(self, octets):
+            for answer in super().receive(octets):
+                yield answer.replace(b"\r\n", b"\n")
+
+    sent = letters(12)
+    here.deliver(*sent)
+    here.server.dialogue = Unixoid
+
+    reports = visits(here, delete_after=0.0)
+
+    assert 12 == sum(report.removed for report in reports)
+    assert [] == here.waiting()
+    assert_exactly_once(here, [octets.replace(b"\r\n", b"\n") for octets in sent])

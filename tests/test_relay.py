@@ -129,6 +129,19 @@ def test_silence_swallows_and_says_nothing(echo):
         assert b"abcdef" == relay.heard[0].up
 
 
+def test_a_mark_ends_the_flow_before_it(echo):
+    """
+    What stands before it passes, and nothing from there on.
+    """
+    trouble = Trouble(down=Flow(end=End.SILENCE, mark=b"cd"))
+    with Relay(echo, trouble) as relay, client(relay) as connection:
+        connection.sendall(b"abcdef")
+        assert b"ab" == receive(connection, 2)
+        connection.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+
+
 def test_dribbling_gives_every_octet_in_order(echo):
     """
     Segments of one octet with a latency make no difference but time.
