@@ -9,14 +9,10 @@ Rules of this file:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import re
-import select
 import sqlite3
-import struct
-import termios
 
 import pytest
 
@@ -26,7 +22,8 @@ from popfetchd.cli.tables import cells
 from popfetchd.ledger import Ledger
 from popfetchd.maildrop.dialogue import Dialogue, error
 from popfetchd.values import AccountName, TlsMode
-from tests.desk import PATIENCE, desk, letter
+from tests.desk import desk, letter
+from tests.typist import Typist
 from tests.world import dialogue
 
 
@@ -453,57 +450,14 @@ def test_without_a_terminal_it_refuses(here):
 # -- the terminal itself --------------------------------------------------------------
 
 
-class Typist:
+def person_at(here):
     """
-    Types into a terminal of 24 lines with 60 cells, before which `browse` runs.
+    Return a person before whom `browse` runs.
     """
-
-    def __init__(self, here, *options):
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
-        stdio = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
-        environ = {"TERM": "xterm", "NO_COLOR": "1"}
-        self.process = here.spawn(
-            "browse",
-            "alice",
-            *options,
-            environ=environ,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            **stdio,
-        )
-        os.close(slave)
-        self.seen = ""
-
-    def read(self):
-        """
-        Take what the terminal shows next; False at its end.
-        """
-        assert select.select([self.master], [], [], PATIENCE)[0], self.seen
-        try:
-            octets = os.read(self.master, 65536)
-        except OSError:  # Linux: the other side has closed it
-            return False
-        self.seen += octets.decode()
-        return bool(octets)
-
-    def answer(self, question, answer):
-        """
-        Wait for *question*, then type *answer*.
-        """
-        while not self.seen.rstrip(" ").endswith(question):
-            assert self.read(), self.seen
-        self.seen += "<answer>"
-        os.write(self.master, answer)
-
-    def end(self):
-        """
-        Return the exit code, when all was read.
-        """
-        while self.read():
-            pass
-        os.close(self.master)
-        return self.process.wait(PATIENCE)
+    environ = {"TERM": "xterm", "NO_COLOR": "1"}
+    return Typist(
+        lambda **popen: here.spawn("browse", "alice", environ=environ, **popen)
+    )
 
 
 def test_a_person_at_a_terminal(here):
@@ -512,7 +466,7 @@ def test_a_person_at_a_terminal(here):
     """
     body = b"".join(b"line %d\r\n" % n for n in range(50)) + b"x" * 150 + b"\r\n"
     open_maildrop(here, letter(b"one", body), letter(b"two"))
-    person = Typist(here)
+    person = person_at(here)
     person.answer("help:", b"d\n")
     person.answer("go back:", b"archive\n")
     person.answer("help:", b"show\n")
@@ -532,7 +486,7 @@ def test_what_was_typed_ahead_is_no_yes(here):
     """
     open_maildrop(here, letter(b"one"))
     here.type("fetch")
-    person = Typist(here)
+    person = person_at(here)
     person.answer("help:", b"d\nyes\n")
     person.answer("yes or no:", b"\x04")
     assert 130 == person.end()
@@ -545,7 +499,7 @@ def test_ctrl_c_at_a_terminal(here):
     Everything is as it was, and the code is 130.
     """
     open_maildrop(here, letter(b"one"))
-    person = Typist(here)
+    person = person_at(here)
     person.answer("help:", b"d\n")
     person.answer("go back:", b"delete\n")
     person.answer("yes or no:", b"\x03")

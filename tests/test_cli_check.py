@@ -54,7 +54,7 @@ def test_check_shows_the_server_and_the_maildrop(here):
   capabilities  AUTH-RESP-CODE, IMPLEMENTATION .*, USER
   after login   the same
   logins        PLAIN, USER, APOP
-  login         plain, the best of what is offered here
+  login         plain, chosen by `auth: auto`: nothing stronger that would work is offered
   maildrop      2 messages, {2 * len(letter(b"one"))} B
   quirks        none seen
 """,
@@ -218,7 +218,7 @@ def test_what_was_seen_before_a_refused_login_is_in_json_too(here):
     code, out, err = here.type("check", "--json")
     (bob,) = json.loads(out)
     assert (77, "") == (code, err)
-    assert ("auth", None) == (bob["reason"], bob["mechanism"])
+    assert ("auth", "plain") == (bob["reason"], bob["mechanism"])
     assert ["PLAIN", "USER", "APOP"] == bob["mechanisms"]
     assert CANARY not in out
 

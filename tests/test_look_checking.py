@@ -8,11 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from popfetchd.errors import AuthenticationRefused, CommandRefused, Disconnected
+from popfetchd.errors import (
+    AuthenticationRefused,
+    CommandRefused,
+    Disconnected,
+    NoMechanism,
+)
 from popfetchd.look import Checked, Connected, check
+from popfetchd.look.checking import _why
 from popfetchd.maildrop.certificate import certify
 from popfetchd.maildrop.dialogue import error, ok
 from popfetchd.maildrop.drop import Maildrop
+from popfetchd.pop3 import auth
 from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.session import open_session
 from popfetchd.pop3.tls import TlsContexts
@@ -32,6 +39,14 @@ def log_in(session, account):
     """
     login = account.login
     session.login(login.user, login.secret.secret, login.mechanism)
+
+
+AUTOMATIC = {
+    *auth.PREFERRED_IN_TLS,
+    *auth.PREFERRED_IN_CLEAR,
+    *auth.TOKEN_MECHANISMS,
+    Mechanism.USER,
+}
 
 
 def looked(here, mechanism=Mechanism.AUTO, **login):
@@ -73,7 +88,7 @@ def test_a_good_server_is_told_whole(here):
         Connected(Channel("127.0.0.1"), "popfetchd maildrop ready", ("PLAIN", "USER")),
         {"greeting": CAPABILITIES, "login": CAPABILITIES},
         Mechanism.PLAIN,
-        "the best of what is offered here",
+        "chosen by `auth: auto`: nothing stronger that would work is offered",
         DropListing(2, 32),
         (),
     ) == looked(here)
@@ -109,8 +124,25 @@ def test_what_came_before_a_refused_login_is_told(here):
     assert isinstance(seen.failure, AuthenticationRefused)
     assert "popfetchd maildrop ready" in seen.connected.greeting
     assert {"greeting"} == set(seen.announced)
-    assert (None, None) == (seen.mechanism, seen.drop)
+    assert (Mechanism.PLAIN, None) == (seen.mechanism, seen.drop)
     assert here.server.wire.endswith(b"QUIT\r\n")
+
+
+def test_where_no_login_could_be_tried_none_is_told(here):
+    """
+    A name that cannot be sent.
+    """
+    seen = looked(here, Mechanism.USER, user="a\r\nb")
+    assert isinstance(seen.failure, NoMechanism)
+    assert (None, "") == (seen.mechanism, seen.why)
+
+
+@pytest.mark.parametrize("mechanism", sorted(AUTOMATIC))
+def test_each_automatic_choice_has_its_reason(mechanism):
+    """
+    Whatever `auth: auto` may take.
+    """
+    assert _why(Mechanism.AUTO, mechanism).startswith("chosen by `auth: auto`: ")
 
 
 def test_a_maildrop_that_cannot_be_listed_is_a_failure(here):

@@ -46,8 +46,8 @@ class Checked:
     What `check` saw.
 
     *announced* are the lines of CAPA each time it was asked, None where it was refused.
-    *mechanism* is how we logged in, *why* the reason in a few words. *failure* is what
-    ended the look early: what came after it is not known.
+    *mechanism* is how we tried to log in, *why* the reason in a few words. *failure* is
+    what ended the look early: what came after it is not known.
     """
 
     connected: Connected
@@ -83,8 +83,8 @@ def check(
             when: None if said is None else said.lines
             for when, said in session.announced.items()
         },
-        session.mechanism,
-        _why(account.login.mechanism),
+        session.tried,
+        _why(account.login.mechanism, session.tried),
         look.seen.stat,
         tuple(quirks(look.seen, now)),
         failure,
@@ -98,10 +98,27 @@ def _mechanisms(session: Session) -> tuple[str, ...]:
     return (*sorted(said.sasl), *plain, *apop)
 
 
-def _why(configured: Mechanism) -> str:
-    if configured is Mechanism.AUTO:
-        return "the best of what is offered here"
-    return f"as `auth: {configured}` says"
+def _why(configured: Mechanism, tried: Mechanism | None) -> str:
+    if tried is None:
+        return ""
+    if configured is not Mechanism.AUTO:
+        return f"as `auth: {configured}` says"
+    return f"chosen by `auth: auto`: {REASONS[tried]}"
+
+
+WITHOUT_PASSWORD = "the strongest that is offered, and it does not send the password"  # noqa: S105
+
+REASONS = {
+    Mechanism.SCRAM_SHA_256: WITHOUT_PASSWORD,
+    Mechanism.SCRAM_SHA_1: WITHOUT_PASSWORD,
+    Mechanism.CRAM_MD5: WITHOUT_PASSWORD,
+    Mechanism.PLAIN: "nothing stronger that would work is offered",
+    Mechanism.LOGIN: "nothing stronger that would work is offered",
+    Mechanism.USER: "CAPA lists nothing else that popfetchd knows",
+    Mechanism.OAUTHBEARER: "an access token is configured",
+    Mechanism.XOAUTH2: "an access token is configured, and OAUTHBEARER is not offered",
+}
+"""Why `pop3.auth` takes what it takes."""
 
 
 @dataclass

@@ -153,6 +153,8 @@ class Session:
         """What CAPA said each time; None where it was refused. For people only."""
         self.mechanism: Mechanism | None = None
         """How we logged in; never AUTO."""
+        self.tried: Mechanism | None = None
+        """How we tried to; never AUTO."""
         self.retrieved: set[MessageNumber] = set()
         """Every message whose RETR was sent, also those that never came."""
         self._server = server
@@ -249,6 +251,7 @@ class Session:
         credentials = Credentials(user, secret, mechanism)
         tls = self.channel.tls_version is not None
         chosen = auth.choose(mechanism, credentials, self.capabilities, tls=tls)
+        self.tried = chosen
         exchange = auth.exchange(chosen, credentials, self._server)
         self._ask_utf8()
         if exchange:
