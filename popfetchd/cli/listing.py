@@ -38,6 +38,9 @@ ELSEWHERE = (
 )
 """Where there is no terminal: what is longer pushes the rest to the right."""
 
+USUAL_UNIQUE_ID = 16
+"""Cells: Dovecot's; they say nothing when cut."""
+
 LEAST = 8
 """Cells of a text, however narrow the terminal is."""
 
@@ -80,7 +83,7 @@ def _fitting(room: int, listing: Listing) -> Iterator[Column]:
     room -= SHORT_DATE + 3 * len(BETWEEN)
     longest = max(map(len, listing.unique_ids.values()), default=0)
     third = max(LEAST, room * 3 // 10)
-    unique_id = max(len("unique-id"), min(longest, third))
+    unique_id = max(len("unique-id"), min(longest, max(third, USUAL_UNIQUE_ID)))
     yield Column("date", SHORT_DATE)
     yield Column("from", third, cut=True)
     yield Column("subject", max(LEAST, room - third - unique_id), cut=True)
