@@ -66,15 +66,24 @@ class TlsContexts:
 
 
 def _context(policy: TlsPolicy) -> ssl.SSLContext:
-    with _used_as("ca_file", policy.ca_file):
-        context = ssl.create_default_context(cafile=policy.ca_file)
+    context = _pinning() if policy.pins else _trusting(policy.ca_file)
     if policy.client_cert is not None:
         _show(context, policy.client_cert, policy.client_key)
     context.minimum_version = VERSIONS[policy.minimum]
     context.hostname_checks_common_name = False
-    if policy.pins:  # `prove` compares them
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    with _used_as("ca_file", ca_file):
+        return ssl.create_default_context(cafile=ca_file)
+
+
+def _pinning() -> ssl.SSLContext:
+    # Without the system's authorities: 20 ms, and 840 kB that no pin needs (10 kB do).
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # `prove` compares
     return context
 
 
@@ -199,8 +208,8 @@ def _shown(sock: Any) -> Certificate | None:  # noqa: ANN401 -- its inside has n
     Return the certificate of a handshake that failed. Only to be told of.
     """
     # Public as SSLSocket.get_unverified_chain since Python 3.13.
-    inside = getattr(sock, "_sslobj", None)
-    chain = inside.get_unverified_chain() if inside is not None else None
+    chain_of = getattr(getattr(sock, "_sslobj", None), "get_unverified_chain", None)
+    chain = chain_of() if chain_of is not None else None
     return read(ssl.PEM_cert_to_DER_cert(chain[0].public_bytes())) if chain else None
 
 
