@@ -396,6 +396,7 @@ class Visit:
             self.again = plan.again
             wanted = [m for m in plan.wanted if m.number in chosen]
             kept = self._retrieve(session, archive, self._last(wanted))
+            self._leave_behind(plan.wanted, kept)
         self._look_back(0)
         return kept
 
@@ -491,6 +492,7 @@ class Visit:
                 removing=bool(proven),
             )
             kept = self._retrieve(session, archive, self._last(wanted))
+            self._leave_behind(strangers, kept)
             proven = self.still_archived(session, [*proven, *self._due(kept)])
             left = self._leave(session, kept, proven)
         self._look_back(later)
@@ -840,6 +842,15 @@ class Visit:
         self.watch.archived(len(batch))
 
     # -- remove, and look back --------------------------------------------------------
+
+    def _leave_behind(self, strangers: Iterable[Listed], kept: Sequence[Kept]) -> None:
+        # Before a DELE: what is listed beside a message is not that one, though equal.
+        done = {message.listed.number for message in kept}
+        left = (m for m in strangers if m.number not in done and m.times == 1)
+        self.means.ledger.leave(
+            self.account.name,
+            {m.unique_id: m.octets for m in left if m.unique_id is not None},
+        )
 
     def _leave(
         self, session: Session, kept: Sequence[Kept], proven: Sequence[Proven]

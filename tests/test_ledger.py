@@ -37,6 +37,7 @@ from popfetchd.values import (
     Recorded,
     RowId,
     SessionId,
+    Since,
     Spooled,
     StoredForm,
     UniqueId,
@@ -527,6 +528,91 @@ def test_a_listing_that_shows_nothing_new_is_not_written(ledger):
 
     assert [] == writes
     assert gone in known(ledger)
+
+
+# -- what stood side by side ----------------------------------------------------------
+
+
+def lost_sight_of(ledger, *, first, left=None):
+    """
+    Archive a message, leave *left* beside it, and see it vanish; return its row.
+
+    *first*: what is left was so before the message vanished, else after that.
+    """
+    (row,) = archived(ledger, verified("a", "uid-a"))
+    if first:
+        ledger.leave(ALICE, left or {})
+    ledger.sight(ALICE, [], [])
+    if not first:
+        ledger.leave(ALICE, left or {})
+    return row
+
+
+def test_what_stood_beside_a_message_is_not_that_message(ledger):
+    """
+    Two equal messages of one listing are two, also when the first one is gone since.
+    """
+    row = lost_sight_of(ledger, first=True, left={UniqueId("uid-b"): Octets(100)})
+    assert [row] != archived(ledger, verified("a", "uid-b"))
+
+
+def test_what_was_removed_perhaps_is_not_what_stood_beside_it(ledger):
+    """
+    A DELE whose end nobody learned of does not take the second copy along.
+    """
+    (row,) = archived(ledger, verified("a", "uid-a"))
+    ledger.leave(ALICE, {UniqueId("uid-b"): Octets(100)})
+    ledger.mark([row])
+    ledger.sight(ALICE, [], [])
+    assert [row] != archived(ledger, verified("a", "uid-b"))
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {},
+        {UniqueId("uid-c"): Octets(100)},
+        {UniqueId("uid-b"): Octets(7)},
+        {UniqueId("uid-a"): Octets(100)},
+    ],
+    ids=["nothing", "another", "with other octets", "a known one"],
+)
+def test_a_new_name_of_what_vanished_is_adopted(ledger, left):
+    """
+    What was not left beside it, as it is listed now, may be the one that vanished.
+    """
+    row = lost_sight_of(ledger, first=True, left=left)
+    name = "uid-a" if UniqueId("uid-a") in left else "uid-b"
+    assert [row] == archived(ledger, verified("a", name))
+
+
+def test_what_came_after_a_message_had_vanished_may_be_it(ledger):
+    """
+    A new name that one session left for the next is still the message that vanished.
+    """
+    row = lost_sight_of(ledger, first=False, left={UniqueId("uid-b"): Octets(100)})
+    assert [row] == archived(ledger, verified("a", "uid-b"))
+
+
+def test_a_header_does_not_tell_what_stood_beside_it(ledger):
+    """
+    Nor is a message known by its header, that was listed beside the one it is like.
+    """
+    lost_sight_of(ledger, first=True, left={UniqueId("uid-b"): Octets(100)})
+    twin = verified("a", "uid-b").spooled
+    header = [(twin.listed, twin.fingerprint.header)]
+    assert set() == ledger.recognise(ALICE, header, (Since.ARCHIVED, -NEVER))
+
+
+def test_what_is_left_no_more_is_forgotten(ledger):
+    """
+    Only what the last session left is remembered, and written when it changes.
+    """
+    ledger.leave(ALICE, {UniqueId("uid-b"): Octets(100), UniqueId("uid-c"): None})
+    ledger.leave(BOB, {UniqueId("uid-b"): Octets(100)})
+    ledger.leave(ALICE, {UniqueId("uid-c"): None})
+    row = lost_sight_of(ledger, first=True, left={UniqueId("uid-c"): None})
+    assert [row] == archived(ledger, verified("a", "uid-b"))
 
 
 # -- removal --------------------------------------------------------------------------

@@ -479,6 +479,21 @@ def test_a_capped_maildrop_is_visited_in_rounds(here, monkeypatch):
     assert 3 == here.server.wire.count(b"QUIT")
 
 
+def test_the_second_of_two_equal_messages_outlives_the_first(here, monkeypatch):
+    """
+    A copy that waited for the next session is archived, though the other one is gone.
+    """
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 1)
+    here.deliver(*letters(1), *letters(1))
+    here.speak(CAPA=lambda _self, _t: ok("") + b"LOGIN-DELAY 1\r\nUIDL\r\n.\r\n")
+    here.visit()
+    here.maildrop.remove(here.maildrop.messages[:1])
+
+    here.visit()
+
+    assert [*letters(1)] * 2 == here.archived()
+
+
 def test_a_login_floor_is_honoured(here):
     """
     LOGIN-DELAY forbids further rounds, and the next visit before its time.

@@ -20,7 +20,14 @@ import json
 import sqlite3
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -54,6 +61,7 @@ from popfetchd.values import (
     LeftOpen,
     Listed,
     MessageNumber,
+    Octets,
     Published,
     Receipt,
     Recorded,
@@ -69,6 +77,9 @@ T = TypeVar("T")
 
 AT_ONCE = 1_000
 """Rows matched by their headers in one commit: who else commits waits no longer."""
+
+ABSENT = -1
+"""No octets listed, nor None."""
 
 OPENING = AccountName(".open")
 """The lock under which a ledger is made or migrated; no account's name has a dot first."""
@@ -315,6 +326,26 @@ class Ledger:
         if any(sighting):
             now = self._now()
             self._writer.do(lambda db: table.sight(db, sighting, now))
+
+    def leave(
+        self, account: AccountName, left: Mapping[UniqueId, Octets | None]
+    ) -> None:
+        """
+        Write down what a session listed and leaves unarchived, and only that.
+
+        None of these messages will be taken for one that vanishes from now on: they stood
+        side by side. *left*: unique-ids that stand once in the listing, and the octets
+        listed; one that is listed with other octets later is another message.
+        """
+        before = self._read(lambda db: table.left_behind(db, account))
+        gone = [each for each in before if left.get(each, ABSENT) != before[each]]
+        new = {
+            each: octets
+            for each, octets in left.items()
+            if before.get(each, ABSENT) != octets
+        }
+        if gone or new:
+            self._writer.do(lambda db: table.leave(db, account, gone, new))
 
     # -- removal ----------------------------------------------------------------------
 

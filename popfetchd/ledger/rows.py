@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,42 +61,50 @@ INSERT = """
     ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'recorded', ?, ?, ?, ?)
 """
 
-SAME_MESSAGE = """
+NOT_BESIDE = """NOT EXISTS (
+        SELECT 1 FROM left_behind AS other
+        WHERE other.account = :account AND other.unique_id = :unique_id
+        AND other.octets_listed IS :octets AND other.sequence <= message.vanished
+    )"""
+"""No listing had both the row's message and this one: two that it had are two."""
+
+SAME_MESSAGE = f"""
     SELECT id FROM message
     WHERE account = :account AND content_digest = :content AND (
         state = 'published' AND accounted = 0
         OR state = 'removed' AND (marked OR unique_id = :unique_id)
-    )
+    ) AND {NOT_BESIDE}
     ORDER BY unique_id IS :unique_id DESC, state = 'published' DESC, id
     LIMIT 1
-"""
+"""  # noqa: S608 -- ours
 """The row of an archived message that this listing has not accounted for yet."""
 
-ALIKE = """
+ALIKE = f"""
     UPDATE message SET
         unique_id = :unique_id, octets_listed = :octets, accounted = 1, doubtful = 1,
         marked = 0, altered = 1
     WHERE id = (
         SELECT id FROM message
         WHERE account = :account AND likeness = :likeness
-        AND state = 'published' AND accounted = 0
+        AND state = 'published' AND accounted = 0 AND {NOT_BESIDE}
         ORDER BY unique_id IS :unique_id DESC, id
         LIMIT 1
     ) RETURNING id
-"""
+"""  # noqa: S608 -- ours
 """The row of a message that is named alike: its octets are other ones each time."""
 
-RECOGNISE = """
+RECOGNISE = f"""
     UPDATE message SET
         unique_id = :unique_id, accounted = 1, doubtful = 1, marked = 0
     WHERE account = :account AND header_digest = :header
     AND octets_listed IS :octets AND state = 'published' AND accounted = 0
+    AND {NOT_BESIDE}
     AND CASE WHEN :by_age THEN arrived_at ELSE archived_at END > :since
     AND 1 = (
         SELECT count(*) FROM message
         WHERE account = :account AND header_digest = :header
     ) RETURNING id
-"""
+"""  # noqa: S608 -- ours
 """The one row that ever had this header, if the listing has not accounted for it yet."""
 
 ADOPT = f"""
@@ -106,6 +114,19 @@ ADOPT = f"""
         removed_at = NULL
     WHERE id = ? RETURNING {RECEIPT}
 """  # noqa: S608 -- ours
+
+VANISHED = """
+    vanished = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'left_behind'), 0)
+"""
+
+LEAVE = """
+    INSERT INTO left_behind (account, unique_id, octets_listed)
+    SELECT :account, :unique_id, :octets WHERE NOT EXISTS (
+        SELECT 1 FROM message WHERE account = :account AND unique_id = :unique_id
+        AND state IN ('recorded', 'published', 'removed')
+    )
+"""
+"""Not what a row bears: of that, the content tells which it is."""
 
 BEARERS = """
     SELECT id FROM message
@@ -374,6 +395,7 @@ def _same_message(
             "account": account,
             "content": spooled.fingerprint.content,
             "unique_id": spooled.listed.unique_id,
+            "octets": spooled.listed.octets,
         },
     ).fetchone()
     return None if found is None else RowId(found[0])
@@ -519,8 +541,8 @@ def sight(db: sqlite3.Connection, sighting: Sighting, now: float) -> None:
     """
     for change, rows in (
         ("accounted = 1, marked = 0", sighting.present),
-        ("accounted = 0", sighting.absent),
-        (f"state = 'removed', removed_at = {now:f}", sighting.gone),
+        (f"accounted = 0, {VANISHED}", sighting.absent),
+        (f"state = 'removed', removed_at = {now:f}, {VANISHED}", sighting.gone),
         ("doubtful = 1", sighting.doubted),
         (
             f"state = 'removed', accounted = 0, marked = 0, removed_at = {now:f}",
@@ -529,6 +551,40 @@ def sight(db: sqlite3.Connection, sighting: Sighting, now: float) -> None:
     ):
         sql = f"UPDATE message SET {change} WHERE id = ?"  # noqa: S608 -- ours
         db.executemany(sql, [(row,) for row in rows])
+
+
+def left_behind(
+    db: sqlite3.Connection, account: AccountName
+) -> dict[UniqueId, Octets | None]:
+    """
+    Return what sessions listed and did not archive, with the octets listed.
+    """
+    found = db.execute(
+        "SELECT unique_id, octets_listed FROM left_behind WHERE account = ?", (account,)
+    )
+    return dict(found.fetchall())
+
+
+def leave(
+    db: sqlite3.Connection,
+    account: AccountName,
+    gone: Iterable[UniqueId],
+    left: Mapping[UniqueId, Octets | None],
+) -> None:
+    """
+    Forget that *gone* were left, and write down that *left* are.
+    """
+    db.executemany(
+        "DELETE FROM left_behind WHERE account = ? AND unique_id = ?",
+        [(account, unique_id) for unique_id in gone],
+    )
+    db.executemany(
+        LEAVE,
+        [
+            {"account": account, "unique_id": unique_id, "octets": octets}
+            for unique_id, octets in left.items()
+        ],
+    )
 
 
 # -- removal --------------------------------------------------------------------------
