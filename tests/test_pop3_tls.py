@@ -537,6 +537,7 @@ def client_cert(
     """A certificate of ours, with its key in the same file."""
     path = tmp_path_factory.mktemp("client") / "client.pem"
     ours = authority.issue_cert(common_name="alice")
+    path.touch(0o600)
     ours.private_key_and_cert_chain_pem.write_to_path(path)
     return path
 
@@ -585,6 +586,8 @@ def parted(path: Path, folder: Path) -> tuple[Path, Path]:
     """
     Return files with the key and with the certificate that are together in *path*.
     """
+    for name in ("key.pem", "cert.pem"):
+        (folder / name).touch(0o600)
     key, certificate, end = path.read_text().partition("-----BEGIN CERTIFICATE-----")
     (folder / "key.pem").write_text(key)
     (folder / "cert.pem").write_text(certificate + end)
@@ -657,6 +660,28 @@ def test_a_client_certificate_that_is_no_good(
     with pytest.raises(ConfigurationError) as caught:
         TlsContexts().get(policy)
     assert f"{tmp_path}/{sentence}" in str(caught.value)
+
+
+def test_a_key_that_everyone_may_read(client_cert: Path, tmp_path: Path) -> None:
+    """A key is a secret as a password is; a certificate alone may be read."""
+    key, cert = parted(client_cert, tmp_path)
+    cert.chmod(0o644)
+    TlsContexts().get(TlsPolicy(client_cert=cert, client_key=key))
+    key.chmod(0o644)
+    with pytest.raises(ConfigurationError) as caught:
+        TlsContexts().get(TlsPolicy(client_cert=cert, client_key=key))
+    assert (
+        f"{key}: cannot be used as client_key: everyone may read or write it (mode "
+        "0644); take that away with `chmod o-rwx`"
+    ) == str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ca_file", "client_cert"])
+def test_a_pipe_holds_up_nobody(name: str, tmp_path: Path) -> None:
+    """What is no file is not opened: nobody may ever write to it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match=f"used as {name}: it is not a file"):
+        TlsContexts().get(TlsPolicy(**{name: tmp_path / "pipe"}))
 
 
 def test_a_context_that_cannot_be_made_closes(tmp_path: Path) -> None:

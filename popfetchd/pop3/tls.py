@@ -16,6 +16,7 @@ Rules of this file:
 from __future__ import annotations
 
 import ssl
+import stat
 import threading
 
 from collections.abc import Iterator
@@ -76,6 +77,8 @@ def _context(policy: TlsPolicy) -> ssl.SSLContext:
 
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:
     with _used_as("ca_file", ca_file):
+        if ca_file is not None:
+            _judge(ca_file)
         return ssl.create_default_context(cafile=ca_file)
 
 
@@ -92,9 +95,22 @@ def _show(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
     Let *context* show a certificate to the server that asks for one.
     """
     with _used_as("client_cert", cert):  # alone first: then what fails is the key
+        _judge(cert)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cert)
     with _used_as("client_key", key or cert):
+        _judge(key or cert, guarded=True)
         context.load_cert_chain(cert, key, password=_no_password)
+
+
+def _judge(path: Path, *, guarded: bool = False) -> None:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):  # OpenSSL would wait for who writes to a pipe
+        raise ValueError("it is not a file")
+    if guarded and mode & stat.S_IRWXO:
+        raise ValueError(
+            f"everyone may read or write it (mode {stat.S_IMODE(mode):04o}); "
+            "take that away with `chmod o-rwx`"
+        )
 
 
 def _no_password() -> str:

@@ -240,6 +240,7 @@ def certificate_of(name: str, people: trustme.CA, folder: Path) -> Path:
     Write a client certificate with its key for *name*.
     """
     path = folder / f"{name}.pem"
+    path.touch(0o600)
     issued = people.issue_cert("client.example", common_name=name)
     issued.private_key_and_cert_chain_pem.write_to_path(path)
     return path
