@@ -553,6 +553,13 @@ def test_rows_of_a_page(line, rows):
     assert all(cells(row) <= 5 for row in rows)
 
 
+def test_a_line_of_a_megabyte_is_folded_at_once():
+    """
+    The time for a row does not grow with what is behind it.
+    """
+    assert 26_215 == sum(1 for _ in folded("日" * 2**20, 80))
+
+
 def test_a_terminal_of_one_cell_shows_wide_characters_too():
     """
     However little room there is, each row is a step forward.

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from popfetchd.look import reading
 from popfetchd.look.reading import MOST_PARTS, lines
 
 
@@ -76,6 +77,44 @@ def test_a_message_nested_too_deeply_is_shown_as_it_stands():
         for n in range(2000)
     )
     assert nested.decode().replace("\r\n", "\n").split("\n") == lines(nested)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        HEAD + b"Content-Type: " + b";" * 1_000_000 + b"\r\n\r\nx",
+        HEAD + b"Content-Type: a/b" + b";\r\n a=b" * 100_000 + b"\r\n\r\nx",
+        HEAD + b"Content-Type: message/rfc822\r\n\r\n" * 20_000,
+        HEAD + b"Content-Type: text/plain; charset=punycode\r\n\r\n" + b"a" * 1_000_000,
+        HEAD + b"\r\n" + b"x" * 1_000_000,
+    ],
+    ids=["semicolons", "parameters", "messages", "punycode", "one line"],
+)
+def test_a_megabyte_of_malice_costs_little(octets):
+    """
+    What Python's parser takes a minute and more for is not given to it.
+    """
+    assert lines(octets)
+
+
+def test_what_the_parser_cannot_take_is_shown_as_it_stands(monkeypatch):
+    """
+    Whatever it stumbles over.
+    """
+
+    def stumble(_self, _octets):
+        raise AttributeError
+
+    monkeypatch.setattr(reading.BytesParser, "parsebytes", stumble)
+    assert ["a", "b"] == lines(b"a\r\nb")
+
+
+def test_a_text_without_octets_is_none():
+    """
+    A part that says it is text, and holds a message.
+    """
+    message = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: x\r\n\r\nhi"
+    assert ["", "hi"] == lines(message)
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=200).map(lambda b: HEAD + b))

@@ -21,7 +21,7 @@ import termios
 
 from collections.abc import Callable, Iterator
 
-from popfetchd.cli.tables import MOST_MARKS, Style, cells, cut, paint
+from popfetchd.cli.tables import MOST_MARKS, Style, cut, paint
 from popfetchd.logs import clean
 
 
@@ -93,10 +93,10 @@ def folded(line: str, width: int) -> Iterator[str]:
     """
     Yield *line*, cleaned, in rows of at most *width* cells; an empty one is a row too.
     """
-    rest = clean(line.expandtabs())
-    while cells(rest) > width or len(rest) > width * MOST_MARKS:
-        row = cut(rest, width) or rest[:1]  # a step forward, however narrow it is
+    text, at = clean(line.expandtabs()), 0
+    while at < len(text) or at == 0:
+        # A look ahead: a line may be a megabyte, and each row costs but itself.
+        ahead = text[at : at + width * MOST_MARKS]
+        row = cut(ahead, width) or ahead[:1]  # a step forward, however narrow it is
         yield row
-        rest = rest[len(row) :]
-    if rest or not line:
-        yield rest
+        at += max(1, len(row))

@@ -11,7 +11,11 @@ Rules of this file:
 
 from __future__ import annotations
 
+import codecs
+import re
+
 from collections.abc import Iterator
+from contextlib import suppress
 from email.errors import MessageError
 from email.message import Message
 from email.parser import BytesParser
@@ -28,18 +32,40 @@ MOST_PARTS = 100
 DEEPEST = 20
 """Levels of nesting; the parser's time grows with them, and mail has three or four."""
 
+CONTENT_TYPE = re.compile(
+    rb"^content-type:(?:.*\n[ \t])*.*", re.IGNORECASE | re.MULTILINE
+)
+
+LONGEST_TYPE = 1000
+"""Octets of a Content-Type field: the time for its parameters grows with their square."""
+
+SLOW = frozenset({"punycode", "idna"})
+"""Codecs of Python's that are no charsets of mail, and whose time grows so too."""
+
 
 def lines(octets: bytes) -> list[str]:
     """
     Return the message, or the first part of one, in *octets* as lines of text.
     """
-    if octets.count(b"oundary") > DEEPEST:
-        return _split(_decoded(octets, "utf-8"))
-    try:
-        message = BytesParser().parsebytes(octets)
-        return [*_fields(message), "", *_texts(message)]
-    except (MessageError, LookupError, ValueError, TypeError, AttributeError):
-        return _split(_decoded(octets, "utf-8"))
+    if _may_nest(octets) <= DEEPEST and _longest_type(octets) <= LONGEST_TYPE:
+        with suppress(MessageError, *NONSENSE):
+            message = BytesParser().parsebytes(octets)
+            return [*_fields(message), "", *_texts(message)]
+    return _split(_decoded(octets, "utf-8"))
+
+
+NONSENSE = (LookupError, ValueError, TypeError, AttributeError)
+"""What the parser raises where it does not understand what it was given."""
+
+
+def _may_nest(octets: bytes) -> int:
+    # Without one of these words no part has parts; the parser calls itself for each.
+    lowered = octets.lower()
+    return lowered.count(b"boundary") + lowered.count(b"message/")
+
+
+def _longest_type(octets: bytes) -> int:
+    return max(map(len, CONTENT_TYPE.findall(octets)), default=0)
 
 
 def _fields(message: Message) -> Iterator[str]:
@@ -63,7 +89,8 @@ def _texts(message: Message) -> Iterator[str]:
 
 def _decoded(octets: bytes, charset: str | None) -> str:
     try:
-        return octets.decode(charset or "utf-8", "replace")
+        name = codecs.lookup(charset or "utf-8").name
+        return octets.decode("latin-1" if name in SLOW else name, "replace")
     except (LookupError, ValueError):
         return octets.decode("latin-1")
 
