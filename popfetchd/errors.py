@@ -296,7 +296,7 @@ class TooSoon(PopfetchdError):
 
     @property
     def hint(self) -> str:
-        return "make `every:` longer than the server's LOGIN-DELAY"
+        return "make `every:` longer than the server's LOGIN-DELAY, or `login_floor:`"
 
 
 class AddressTaken(PopfetchdError):

@@ -551,7 +551,7 @@ _SKIPPED_HINTS = {
         "the last visit has not ended: make `every:` longer, or raise `limits:`"
     ),
     Skipped.LOCKED: "wait for the other popfetchd to end; nothing is lost",
-    Skipped.LOGIN_DELAY: "make `every:` longer than the server's LOGIN-DELAY",
+    Skipped.LOGIN_DELAY: "make `every:` longer than the server's LOGIN-DELAY, or `login_floor:`",
     Skipped.STOPPING: "the service is shutting down; nothing is lost",
 }
 

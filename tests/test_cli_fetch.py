@@ -318,6 +318,20 @@ def test_a_dry_run_only_tells(here):
     assert len(here.servers["alice"].wire) > wire
 
 
+def test_a_dry_run_does_not_count_what_only_makes_room(here):
+    """
+    Where retrieving hides and a part is listed, what is archived is retrieved once more;
+    it is not archived once more.
+    """
+    keys = {"hides_retrieved": "true", "lists_partly": "true"}
+    here.write(here.account("alice", *letters(2), **keys))
+    here.servers["alice"].dialogue = dialogue(QUIT=lambda self, _: self.close() or b"")
+    assert 69 == here.type("fetch")[0]
+    here.servers["alice"].dialogue = Dialogue
+
+    assert ["alice", "2", "0", "0", "0"] == table(here.type("fetch", "--dry-run")[1])[0]
+
+
 def test_a_dry_run_goes_on_after_a_failure(here):
     """
     The account that fails is told on stderr; the others are shown; the worst decides.

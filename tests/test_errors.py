@@ -134,7 +134,7 @@ TOLD = [
     (
         TooSoon(29.6),
         "the server wants 30 s more before the next login",
-        "make `every:` longer than the server's LOGIN-DELAY",
+        "make `every:` longer than the server's LOGIN-DELAY, or `login_floor:`",
         (Reason.LOGIN_DELAY, OPERATOR, TRANSIENT),
     ),
     (

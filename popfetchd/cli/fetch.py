@@ -156,7 +156,7 @@ PREVIEW_COLUMNS = ("account", "messages", "would_archive", "octets", "would_remo
 
 
 def _preview_row(account: Account, seen: Preview) -> tuple[str | int, ...]:
-    wanted = seen.selection.wanted
+    wanted = seen.selection.wanted.without(seen.selection.again)
     return (
         account.name,
         seen.drop.messages,
