@@ -590,7 +590,7 @@ class Service:
         account = self._accounts.get(name)
         if account is None:
             return
-        host = account.server.host
+        host = account.server.certified_name
         if not self._pool.submit(name, host, lambda: self._visit(account, planned)):
             why = Skipped.STOPPING if self._pool.closed else Skipped.OVERRUN
             self.reporter.visit_skipped(name, why)

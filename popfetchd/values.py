@@ -137,6 +137,8 @@ class Server:
     def certified_name(self) -> str:
         """
         The name to ask for in TLS (SNI), and to be found in the certificate.
+
+        It also tells which server it is: several may be behind tunnels of one address.
         """
         return (self.server_name or self.host).rstrip(".")
 

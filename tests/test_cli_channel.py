@@ -9,6 +9,7 @@ import ssl
 
 import pytest
 
+from popfetchd.pool import Pool
 from tests.certificates import fingerprint, forge
 from tests.desk import CANARY, desk, letter, until
 from tests.relay import End, Flow, Relay, Trouble
@@ -138,6 +139,25 @@ def test_a_client_certificate_that_is_gone_fails_its_own_account(here):
     assert (78, "configuration") == (code, failure["reason"])
     assert f"{gone}: cannot be used as client_cert: No such file" in failure["error"]
     assert (0, 1) == (here.archived("alice"), here.archived("bob"))
+
+
+def test_a_server_is_told_by_its_name_behind_a_tunnel(here, monkeypatch):
+    """
+    Which server's sessions are counted is what `server_name` says, not the address.
+    """
+    hosts, submit = [], Pool.submit
+
+    def submitted(self, name, host, visit):
+        hosts.append(host)
+        return submit(self, name, host, visit)
+
+    monkeypatch.setattr(Pool, "submit", submitted)
+    here.write(
+        here.account("alice", letter(b"one"), host="127.0.0.1"),
+        here.account("bob", letter(b"two"), host="127.0.0.1", server_name="localhost"),
+    )
+    assert 0 == here.type("fetch")[0]
+    assert ["127.0.0.1", "localhost"] == hosts
 
 
 # -- proxies --------------------------------------------------------------------------

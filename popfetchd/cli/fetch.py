@@ -68,7 +68,7 @@ def visit_all(
     for account in found.accounts:
         pool.submit(
             account.name,
-            account.server.host,
+            account.server.certified_name,
             _visit(found, account, watches.get(account.name), stop, reports),
         )
     while not pool.wait(timeout=0.5):  # awake for signals

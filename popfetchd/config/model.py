@@ -206,7 +206,7 @@ class Limits(Strict):
     sessions: kinds.Bound = 64
     """POP3 sessions."""
     sessions_per_host: kinds.Bound = 4
-    """POP3 sessions with one host."""
+    """POP3 sessions with one host, which its `server_name` tells if it has one."""
 
 
 class Configuration(Strict):
