@@ -24,7 +24,7 @@ import threading
 import time
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -53,7 +53,7 @@ from popfetchd.errors import (
 from popfetchd.ledger import Ledger
 from popfetchd.look import Browsing
 from popfetchd.metrics import Metrics, PerAccount, Skipped, Watched
-from popfetchd.poll import Keeping, Means, Watch, keep, poll, still_archived
+from popfetchd.poll import Keeping, Means, Watch, heed_floor, keep, poll, still_archived
 from popfetchd.pool import Pool
 from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.protocol import State
@@ -210,11 +210,16 @@ class Visits:
         """
         Give a maildrop to a person, who may take his time; its visits have to wait.
 
-        AccountLocked when another visits it for longer than *patience* seconds.
+        AccountLocked when another visits it for longer than *patience* seconds; TooSoon
+        within the server's floor between logins, which counts for the next visit too.
         """
-        lock = self.ledger.lock(account.name).acquire(patience)
-        with lock, self.sessions.connected(account, NEVER) as session:
+        with self.ledger.lock(account.name).acquire(patience), ExitStack() as open_:
+            state = self.ledger.state(account.name)
+            heed_floor(account, state, self.now())
+            session = open_.enter_context(self.sessions.connected(account, NEVER))
             self.sessions.log_in(session, account)
+            state = replace(state, last_login=self.now())
+            self.ledger.save_state(account.name, state)
             browsed = Browsed(self, account, session)
             yield browsed
             browsed.leave()

@@ -83,6 +83,7 @@ from popfetchd.selection import (
 from popfetchd.values import (
     NEVER,
     Account,
+    AccountState,
     Alike,
     Archived,
     Channel,
@@ -247,6 +248,16 @@ def still_archived(
     return Visit(account, means, Event(), Nobody()).still_archived(session, proven)
 
 
+def heed_floor(account: Account, state: AccountState, now: float) -> None:
+    """
+    Raise TooSoon while the server's floor between two logins has not passed.
+    """
+    floor = max(state.login_delay, account.habits.login_floor)
+    wait = state.last_login + floor - now
+    if 0 < wait <= floor:  # a clock that was set back is no reason
+        raise TooSoon(wait)
+
+
 @dataclass(frozen=True, slots=True)
 class Keeping:
     """
@@ -404,10 +415,7 @@ class Visit:
         # What the last visit left to be honoured: the server's floor between logins.
         state = self.means.ledger.state(self.account.name)
         self.tally.removals_paused = state.removals_paused
-        floor = max(state.login_delay, self.account.habits.login_floor)
-        wait = state.last_login + floor - self.means.now()
-        if 0 < wait <= floor:  # a clock that was set back is no reason
-            raise TooSoon(wait)
+        heed_floor(self.account, state, self.means.now())
 
     # -- settle -----------------------------------------------------------------------
 

@@ -437,6 +437,33 @@ def test_while_another_visits_the_maildrop_is_not_opened(here, play, monkeypatch
     assert "is being visited by another popfetchd" in err
 
 
+def test_a_floor_between_logins_is_heeded_and_counts(here, play):
+    """
+    Within it no server is asked; after a browse a visit has to wait for it.
+    """
+    server = open_maildrop(here, letter(b"one"), login_floor="1h")
+    assert 0 == play("q")[0]
+    wire = server.wire
+    code, _, err = play()
+    assert (75, wire) == (code, server.wire)
+    assert "s more before the next login" in err
+    assert 75 == here.type("fetch")[0]
+    assert wire == server.wire
+
+
+@pytest.mark.parametrize(("hides", "popped"), [(True, 1), (False, 0)])
+def test_what_a_server_hides_after_it_was_archived_is_noted(here, play, hides, popped):
+    """
+    As after a visit: the next listing will not show it, and that is no reset.
+    """
+    keys = {"hides_retrieved": True} if hides else {}
+    open_maildrop(here, letter(b"one"), **keys)
+    play("a")
+    db = sqlite3.connect(here.directory / "state" / "ledger.db")
+    assert [(popped,)] == db.execute("SELECT popped FROM message").fetchall()
+    db.close()
+
+
 def test_without_a_terminal_it_refuses(here):
     """
     A pipe gets a clear word and code 64, and no server is asked.
