@@ -1,5 +1,5 @@
 """
-What a hostile, or a huge, server costs: seconds, and the peak of memory.
+What a hostile, or a huge, server costs: seconds (also of the processor), and memory.
 
     python -m benchmarks.limits [--messages 1000000]
 
@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from popfetchd.errors import LimitExceeded
 from popfetchd.pop3.session import Session, open_session
@@ -178,24 +179,35 @@ def refuse(port: int, limit: str) -> str:
 # -- measuring ------------------------------------------------------------------------
 
 
+class Cost(NamedTuple):
+    """
+    What a client said, its seconds, those of the processor, and its peak in MB.
+    """
+
+    said: str
+    seconds: float
+    computed: float
+    peak: float
+
+
 def measured(
-    result: multiprocessing.Queue[tuple[str, float, float]],
+    result: multiprocessing.Queue[Cost],
     client: Callable[..., str],
     *arguments: object,
 ) -> None:
     """
-    Run *client* in this process; tell what it said, its seconds, and its peak in MB.
+    Run *client* in this process, and tell what it cost.
     """
-    begun = time.monotonic()
+    begun, computed = time.monotonic(), time.process_time()
     said = client(*arguments)
-    seconds = time.monotonic() - begun
+    seconds, computed = time.monotonic() - begun, time.process_time() - computed
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    result.put((said, seconds, peak))
+    result.put(Cost(said, seconds, computed, peak))
 
 
 def run(
     tell: Callable[[socket.socket], None], client: Callable[..., str], *rest: object
-) -> tuple[str, float, float]:
+) -> Cost:
     """
     Let *client* visit a server that does *tell*.
     """
@@ -237,10 +249,11 @@ def main() -> int:
     )
     failed = False
     for name, most, tell, client, *rest in cases:
-        said, seconds, peak = run(tell, client, *rest)
-        over = most is not None and peak > most
+        cost = run(tell, client, *rest)
+        over = most is not None and cost.peak > most
         failed |= over
-        print(f"{name:30} {seconds:7.2f} s {peak:6.0f} MB  {said}{' OVER' * over}")
+        took = f"{cost.seconds:7.2f} s {cost.computed:7.2f} s"
+        print(f"{name:30} {took} {cost.peak:6.0f} MB  {cost.said}{' OVER' * over}")
     return int(failed)
 
 

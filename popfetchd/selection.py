@@ -188,25 +188,32 @@ def _sharing_a_unique_id(listing: Listing) -> Iterator[list[Listed]]:
 
 def _told_apart(
     listing: Listing, rows: Mapping[UniqueId | None, list[Known]]
-) -> tuple[list[Group], list[MessageNumber]]:
-    # Messages that their unique-ids hint at, and strangers.
-    hinted: list[Group] = []
+) -> tuple[Iterable[Group], list[MessageNumber]]:
+    # Messages that their unique-ids hint at, and strangers. The former are looked for
+    # once more when they are asked for: a million groups are too much to keep.
+    if not rows:
+        return (), list(listing.numbers)
     strangers: list[MessageNumber] = []
     reused = False
-    for copies in _sharing_a_unique_id(listing):
-        bearers = rows.get(copies[0].unique_id, [])
-        if _hinted(copies, bearers):
-            hinted.append((copies, bearers))
-        else:
+    for copies, bearers in _groups(listing, rows):
+        if not _hinted(copies, bearers):
             strangers += (copy.number for copy in copies)
             reused |= bool(bearers)
+    hinted = (group for group in _groups(listing, rows) if _hinted(*group))
     if reused:
         return _without_suspects(listing, hinted, strangers)
     return hinted, strangers
 
 
+def _groups(
+    listing: Listing, rows: Mapping[UniqueId | None, list[Known]]
+) -> Iterator[Group]:
+    for copies in _sharing_a_unique_id(listing):
+        yield copies, rows.get(copies[0].unique_id, [])
+
+
 def _without_suspects(
-    listing: Listing, hinted: list[Group], strangers: list[MessageNumber]
+    listing: Listing, hinted: Iterable[Group], strangers: list[MessageNumber]
 ) -> tuple[list[Group], list[MessageNumber]]:
     # A known unique-id was given to another message: so maybe the server has shifted
     # them all, and of two messages with the same octets one bears the other's.
