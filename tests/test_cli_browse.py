@@ -13,6 +13,7 @@ import os
 import pty
 import re
 import sqlite3
+import termios
 
 import pytest
 
@@ -47,7 +48,7 @@ def play(here, monkeypatch):
 
         class Person(Conversation):
             def __init__(self, idle):
-                self._idle = idle
+                self._idle, self._input = idle, 0
 
             def ask(self, question):
                 answer = next(left)
@@ -56,10 +57,8 @@ def play(here, monkeypatch):
                     raise answer
                 return answer
 
-            def agrees(self, question):
-                return self.ask(question) == "yes"
-
         monkeypatch.setattr(browse, "Conversation", Person)
+        monkeypatch.setattr(termios, "tcflush", lambda *_: None)
         monkeypatch.setattr(browse, "on_terminal", lambda: True)
         told = here.type("browse", "alice", *options)
         assert [] == list(left)
