@@ -594,6 +594,31 @@ def test_what_came_after_a_message_had_vanished_may_be_it(ledger):
     assert [row] == archived(ledger, verified("a", "uid-b"))
 
 
+def test_what_was_left_and_archived_since_is_itself(ledger):
+    """
+    A session that dropped has archived what an earlier one left: when it is retrieved
+    once more, under its own name, it does not stand beside itself.
+    """
+    ledger.leave(ALICE, {UniqueId("uid-a"): Octets(100)})
+    (row,) = archived(ledger, verified("a", "uid-a"))
+    ledger.sight(ALICE, [], [])
+    assert [row] == archived(ledger, verified("a", "uid-a"))
+
+
+def test_what_was_left_and_recognised_since_is_itself(ledger):
+    """
+    Nor does one that its header told to be an archived one.
+    """
+    (row,) = archived(ledger, verified("a", "uid-a"))
+    ledger.sight(ALICE, [], [])
+    ledger.leave(ALICE, {UniqueId("uid-b"): Octets(100)})
+    renamed = verified("a", "uid-b").spooled
+    header = [(renamed.listed, renamed.fingerprint.header)]
+    assert 1 == len(ledger.recognise(ALICE, header, (Since.ARCHIVED, -NEVER)))
+    ledger.sight(ALICE, [], [])
+    assert [row] == archived(ledger, verified("a", "uid-b"))
+
+
 def test_a_header_does_not_tell_what_stood_beside_it(ledger):
     """
     Nor is a message known by its header, that was listed beside the one it is like.

@@ -19,6 +19,7 @@ import pytest
 
 from popfetchd.errors import DiskFull
 from popfetchd.maildrop.dialogue import Dialogue, State, error, ok
+from popfetchd.metrics import Metrics, Watched
 from popfetchd.report import standing
 from popfetchd.selection import QUARANTINE_SECONDS
 from popfetchd.values import Habits, Outcome, Skip
@@ -122,9 +123,14 @@ def visits(here, **changes):
 
 def shown(here):
     """
-    Return what `status` says of the account.
+    Return what `status` says of the account, and Prometheus of its quarantine.
     """
-    return [what for what, _ in standing(here.ledger.state("alice"), here.time)]
+    state = here.ledger.state("alice")
+    metrics = Metrics()
+    metrics.set_accounts({here.account.name: Watched(state, 300.0)})
+    name = b'popfetchd_account_messages_quarantined{account="alice"} '
+    count = metrics.page().partition(b"\n" + name)[2].partition(b"\n")[0]
+    return [*(what for what, _ in standing(state, here.time)), float(count)]
 
 
 def assert_exactly_once(here, sent):
@@ -159,7 +165,7 @@ def test_one_poisoned_message_among_200(here, poison):
     last = reports[-1]
     assert (Outcome.SUCCESS, 1) == (last.outcome, last.quarantined)
     assert {Skip.QUARANTINED: 1} == last.skipped
-    assert ["messages in quarantine: 1"] == shown(here)
+    assert ["messages in quarantine: 1", 1.0] == shown(here)
 
     here.time += QUARANTINE_SECONDS
     assert 1 == len(here.visit(delete_after=0.0).failed_messages)
@@ -329,7 +335,7 @@ def test_gmail_with_a_poisoned_message(here, poison):
     assert sorted(well) == hidden(here)
     assert 999 == sum(report.archived for report in reports)
     assert (1, 1) == (reports[-1].quarantined, here.ledger.state("alice").quarantined)
-    assert ["messages in quarantine: 1"] == shown(here)
+    assert ["messages in quarantine: 1", 1.0] == shown(here)
     assert not any(report.reset for report in reports)
 
     here.server.dialogue.COMMANDS |= {

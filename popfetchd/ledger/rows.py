@@ -364,13 +364,26 @@ def record(
     Adopt the row of a message that is in the archive already, or insert a new one.
     """
     doubtful = _doubt(db, account, verified)
-    row = _same_message(db, account, verified)
+    row, alike = _same_message(db, account, verified), None
+    if row is None:
+        alike = _alike(db, account, verified)
+    # Not before: what stood beside it is told by this.
+    _no_more_left(db, account, verified.spooled.listed.unique_id)
     if row is not None:
         return _adopt(db, row, verified, doubtful=doubtful)
-    alike = _alike(db, account, verified)
     if alike is not None:
         return Alike(alike)
     return _insert(db, account, verified, now, doubtful=doubtful)
+
+
+def _no_more_left(
+    db: sqlite3.Connection, account: AccountName, unique_id: UniqueId | None
+) -> None:
+    # A row bears the unique-id from now on; to that row it does not stand beside.
+    db.execute(
+        "DELETE FROM left_behind WHERE account = ? AND unique_id = ?",
+        (account, unique_id),
+    )
 
 
 def _doubt(db: sqlite3.Connection, account: AccountName, verified: Verified) -> bool:
@@ -503,7 +516,10 @@ def recognise(
         "by_age": since is Since.ARRIVED,
         "since": moment,
     }
-    return db.execute(RECOGNISE, facts).fetchone() is not None
+    if db.execute(RECOGNISE, facts).fetchone() is None:
+        return False
+    _no_more_left(db, account, listed.unique_id)
+    return True
 
 
 def void(db: sqlite3.Connection, recorded: Recorded) -> None:
