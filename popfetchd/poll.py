@@ -49,8 +49,9 @@ from typing import Protocol, Self
 
 from popfetchd.archive.form import header_digest
 from popfetchd.archive.interface import Archive
-from popfetchd.archive.inventory import ledgers_at
+from popfetchd.archive.inventory import highest_at, ledgers_at
 from popfetchd.archive.likeness import likeness
+from popfetchd.archive.places import places
 from popfetchd.errors import (
     ArchiveError,
     CommandRefused,
@@ -434,13 +435,24 @@ class Visit:
     def _check_ledger(self, archive: Archive) -> None:
         # An older one, or a new one beside mail of another, would fetch all that anew.
         ledger, account = self.means.ledger, self.account
-        if archive.highest_number() > ledger.highest():
+        highest = max(archive.highest_number(), self._highest_before())
+        if highest > ledger.highest():
             raise LedgerBehind(ledger.path, "older than the archive it is for")
         if ledger.knows(account.name):
             return
         if ledgers_at(account.destination, self.means.now) - {ledger.id}:
             path = account.destination.path
             raise LedgerBehind(ledger.path, f"knows nothing of the mail in {path}")
+
+    def _highest_before(self) -> int:
+        # A ledger that knows of no mail where the account's is put now may be older than
+        # the change of that place: what it does not know stands at the former one.
+        ledger, account, now = self.means.ledger, self.account, self.means.now
+        former = ledger.places(account.name)
+        here = {place.path for place in places(account.destination)}
+        if not here.isdisjoint(place.path for place in former):
+            return 0
+        return highest_at(former, ledger.id, now)
 
     def _settle_at(self, archive: Archive, destination: Destination) -> None:
         ledger = self.means.ledger

@@ -26,7 +26,7 @@ from popfetchd.archive.inventory import Inventory, inventory
 from popfetchd.archive.places import places
 from popfetchd.errors import Interrupted
 from popfetchd.ledger import Ledger, Restoring
-from popfetchd.values import Account, AccountName, Found, LedgerId
+from popfetchd.values import Account, AccountName, Destination, Found, LedgerId
 
 
 class Watch(Protocol):
@@ -120,14 +120,22 @@ class Rebuilding:
         return highest
 
     def _stocks(self, account: Account) -> Iterator[Inventory]:
-        for place in places(account.destination):
+        for place in self._places(account):
             with inventory(place, now=self._now) as stock:
                 if stock is not None:
                     yield stock
 
+    def _places(self, account: Account) -> list[Destination]:
+        # Also where the account's mail was once put: an older ledger does not know all
+        # that came there since.
+        here = places(account.destination)
+        paths = {place.path for place in here}
+        former = self._db.places(account.name)
+        return [*here, *(place for place in former if place.path not in paths)]
+
     def _take(self, account: Account) -> Rebuilt:
         before = restored = 0
-        for place in places(account.destination):
+        for place in self._places(account):
             with inventory(place, now=self._now) as stock:
                 if stock is None:
                     continue

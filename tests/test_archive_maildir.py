@@ -350,6 +350,12 @@ def move_away(trial, copy):
     os.link(trial.path / "tmp" / copy.base, trial.path / "Archive" / "kept:2,S")
 
 
+def file_it(trial, copy):
+    leaf = trial.path / ".Sent" / "cur"
+    leaf.mkdir(parents=True)
+    (trial.path / "tmp" / copy.base).rename(leaf / f"{copy.name}:2,S")
+
+
 def number_it(trial, copy):
     os.link(trial.path / "tmp" / copy.base, trial.path / "cur" / f"{copy.base},U=7:2,S")
 
@@ -367,6 +373,7 @@ def number_it(trial, copy):
         ([link_to("new", ":2,S")], 1),
         ([number_it, lose_spool], 0),
         ([move_away], 0),
+        ([file_it], 0),
     ],
     ids=[
         "spooled",
@@ -379,6 +386,7 @@ def number_it(trial, copy):
         "flagged in new",
         "renamed by a reader that numbers",
         "moved to another folder",
+        "filed, spool gone",
     ],
 )
 def test_what_a_crash_left_is_settled(trial, then, new_afterwards):
@@ -481,7 +489,7 @@ def test_a_spool_file_that_goes_while_it_is_settled_proves_nothing(trial):
 
 
 @pytest.mark.parametrize(
-    "then", [[], [link_to("new")], [link_to("cur", ":2,")], [move_away]]
+    "then", [[], [link_to("new")], [link_to("cur", ":2,")], [move_away], [file_it]]
 )
 def test_any_failing_call_of_settle_is_told(trial, then):
     """
@@ -548,6 +556,20 @@ def test_a_copy_that_a_reader_moved_away_is_made_to_last(trial):
     copy = tmp / recorded.copy.base
     above = [trial.path, trial.path.parent]
     assert [copy, tmp, new, cur, *above] == settling_syncs(trial, recorded)
+
+
+def test_a_copy_that_a_reader_filed_is_made_to_last(trial):
+    """
+    Its spool file gone, it is the file in a folder of the maildir; that folder, too.
+    """
+    recorded = trial.recorded()
+    file_it(trial, recorded.copy)
+    sent = trial.path / ".Sent"
+
+    synced = settling_syncs(trial, recorded)
+
+    assert {sent / "cur" / f"{recorded.copy.name}:2,S", sent / "cur", sent} < {*synced}
+    assert [trial.path, trial.path.parent] == synced[-2:]
 
 
 # -- sweep, and the highest number ----------------------------------------------------
@@ -643,13 +665,14 @@ def test_the_highest_number_is_that_of_our_ledger(trial):
         (5, []),
         (7, [link_to("new")]),
         (30, [rename_to("cur", ":2,S")]),
+        (31, [file_it]),
     ):
         recorded = trial.recorded(number=number)
         for act in then:
             act(trial, recorded.copy)
         expected.append(trial.archive.highest_number())
 
-    assert [5, 7, 30] == expected
+    assert [5, 7, 30, 31] == expected
 
 
 def test_the_digest_is_that_of_the_file(trial):

@@ -6,6 +6,7 @@ nothing is fetched twice.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -352,6 +353,88 @@ def test_an_older_copy_of_the_ledger_is_brought_up_to_date(six):
     assert {"alice": (6, 3), "bob": (2, 0)} == rebuilt(six, "bob")
     assert (0, [("alice", 0, 3), ("bob", 0, 0)]) == fetched(six)
     assert 9 == six.archived("alice")
+
+
+def roll_back(here, *since):
+    """
+    Put back a copy of the ledger from before the messages *since* were archived.
+    """
+    assert 0 == here.type("backup", str(here.directory / "copy.db"))[0]
+    here.account("alice", *since)
+    fetched(here)
+    lose(here)
+    shutil.copyfile(here.directory / "copy.db", ledger_of(here))
+
+
+def test_an_older_ledger_is_told_though_a_reader_has_filed_the_mail(six):
+    """
+    Whatever folder of the maildir shows the higher number: nothing is fetched twice.
+    """
+    roll_back(six, *letters(3, start=20))
+    mail = six.directory / "mail/alice"
+    filed = mail / ".Archive" / "cur"
+    filed.mkdir(parents=True)
+    for path in (mail / "new").iterdir():
+        path.rename(filed / f"{path.name}:2,S")
+
+    assert (73, [("alice", 0, 0)]) == fetched(six, "alice")
+    assert {"alice": (6, 3), "bob": (2, 0)} == rebuilt(six)
+    assert (0, [("alice", 0, 3)]) == fetched(six, "alice")
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        {"format": "mbox", "path": "{}/new.mbox"},
+        {"format": "maildir", "path": "{}/{{year}}"},
+    ],
+)
+def test_an_older_ledger_is_told_though_the_archive_s_path_was_changed(six, new):
+    """
+    What it does not know stands at the former place: nothing is fetched twice.
+    """
+    roll_back(six, *letters(3, start=20))
+    archive = new | {"path": new["path"].format(six.directory)}
+    six.write(six.account("alice", archive=archive), six.account("bob"))
+
+    assert (73, [("alice", 0, 0)]) == fetched(six, "alice")
+    assert {"alice": (6, 3), "bob": (2, 0)} == rebuilt(six)
+    six.account("alice", *letters(1, start=40))
+    assert (0, [("alice", 1, 3)]) == fetched(six, "alice")
+    assert (0, [("alice", 0, 0)]) == fetched(six, "alice")
+    assert 0 == six.type("verify")[0]
+
+
+def test_a_ledger_copied_amid_a_visit_finds_what_was_filed_since(six):
+    """
+    Rows that were open then, of mail that a reader has since put into another folder.
+    """
+    with closing(sqlite3.connect(ledger_of(six))) as db, db:
+        db.execute(
+            "UPDATE message SET state = 'recorded', archived_at = NULL"
+            " WHERE account = 'alice'"
+        )
+    mail = six.directory / "mail/alice"
+    filed = mail / ".Archive" / "cur"
+    filed.mkdir(parents=True)
+    for path in (mail / "new").iterdir():
+        path.rename(filed / f"{path.name}:2,S")
+
+    assert (0, [("alice", 0, 0)]) == fetched(six, "alice")
+    assert 0 == six.type("verify")[0]
+
+
+def test_a_file_s_name_need_not_be_utf_8(six):
+    """
+    Another program's: it is restored like all else, and found again.
+    """
+    odd = os.fsencode(six.directory / "mail/alice/new") + b"/17.\xff\xfe.mx"
+    Path(os.fsdecode(odd)).write_bytes(b"Subject: hi\n\nthere\n")
+    lose(six)
+
+    assert {"alice": (0, 7), "bob": (0, 2)} == rebuilt(six)
+    assert (0, [("alice", 0, 6), ("bob", 0, 2)]) == fetched(six)
+    assert 0 == six.type("verify")[0]
 
 
 def test_a_sound_ledger_takes_over_what_it_does_not_know(six):

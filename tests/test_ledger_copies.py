@@ -258,6 +258,19 @@ def test_what_is_known_is_not_restored(ledger):
     assert Counter([bases[1], "guess"]) == both
 
 
+def test_a_name_of_any_octets_is_kept(ledger):
+    """
+    Other programs name their files as they like; SQLite keeps UTF-8 alone.
+    """
+    odd = os.fsdecode(b"1.\xff\xfe.mx") + "é"
+    ledger.rebuild(lambda db: db.restore(ALICE, [found("a", key=odd)]))
+
+    (row,) = ledger.archived(ALICE, MAIL)
+    assert (odd, odd) == (row.copy.base, row.copy.name)
+    assert Counter() == ledger.without_row(MAIL, Counter([odd]))
+    assert Counter([odd]) == ledger.rebuild(lambda db: db.known(ALICE, MAIL))
+
+
 def test_numbers_and_the_name_go_on(ledger):
     """
     The highest never falls.

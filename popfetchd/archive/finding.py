@@ -3,7 +3,7 @@ Where a message of a maildir is now that a mail reader may have taken it.
 
 Rules of this file:
 
-- It only reads, and from the disk, whatever the cache holds. It looks into new/ and
+- It writes nothing, and reads from the disk, whatever the cache holds. It looks into new/ and
   cur/, then into those of each folder within the maildir (Maildir++: `.Name`), for the
   base of the name, under whatever flags.
 - The exact name is looked for first. To read all folders takes long: what they hold is
@@ -19,7 +19,15 @@ from contextlib import ExitStack, contextmanager
 
 from popfetchd.archive import names
 from popfetchd.archive.disk import Disk
-from popfetchd.archive.durable import Folder, digest, look, opened, step
+from popfetchd.archive.durable import (
+    Folder,
+    digest,
+    look,
+    opened,
+    step,
+    sync_folder,
+    sync_found,
+)
 from popfetchd.errors import ArchiveError
 from popfetchd.values import Condition, ContentDigest, Copy
 
@@ -56,6 +64,23 @@ class Finder:
             if found is not None:
                 return found
         return Condition.MISSING
+
+    def sync_found(self, copy: Copy, content: ContentDigest) -> bool:
+        """
+        Make *copy*, whole, and its name last where it is found; False if it is nowhere.
+        """
+        return any(self._synced(*place, content) for place in self._places(copy))
+
+    def _synced(self, way: Way, name: str, content: ContentDigest) -> bool:
+        with ExitStack() as held:
+            folder = self._reached(way, held)
+            if folder is None or not sync_found(self._disk, folder, name, content):
+                return False
+            for depth in range(len(way)):  # who filed it may have made these folders
+                above = self._reached(way[:depth], held)
+                if above is not None:
+                    sync_folder(self._disk, above)
+            return True
 
     def _places(self, copy: Copy) -> Iterator[tuple[Way, str]]:
         for leaf in LEAVES:

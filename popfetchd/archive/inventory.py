@@ -95,12 +95,26 @@ def ledgers_at(destination: Destination, now: Callable[[], float]) -> set[Ledger
     """
     Return the ledgers that gave numbers to what is archived at *destination*.
     """
-    found: set[LedgerId] = set()
-    for place in places(destination):
+    return {ledger for ledger, _ in _numbers(places(destination), now)}
+
+
+def highest_at(
+    former: Iterable[Destination], ledger: LedgerId, now: Callable[[], float]
+) -> int:
+    """
+    Return the highest number that *ledger* gave in *former*, places without dates; or 0.
+    """
+    found = (number for giver, number in _numbers(former, now) if giver == ledger)
+    return max(found, default=0)
+
+
+def _numbers(
+    stand: Iterable[Destination], now: Callable[[], float]
+) -> Iterator[tuple[LedgerId, int]]:
+    for place in stand:
         with inventory(place, now=now) as stock:
             if stock is not None:
-                found |= {ledger for ledger, _ in stock.numbers()}
-    return found
+                yield from stock.numbers()
 
 
 def fingerprint(chunks: Iterable[bytes], otherwise: float) -> Fingerprint:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from popfetchd.archive import names
@@ -255,7 +256,8 @@ class Maildir:
 
         Found whole in new/ or cur/: made to last, published. Not there, but spooled:
         published now, if its digest is right and its name is free; a second link says
-        that a reader has moved it. None when it is nowhere, or not what was recorded:
+        that a reader has moved it. Not spooled either: found in a folder within the
+        maildir, where a reader has put it, it is published. None when it is nowhere, or not what was recorded:
         the message is to be fetched again.
         """
         copy = self._mine(recorded.copy)
@@ -264,7 +266,7 @@ class Maildir:
             return Published(recorded)
         spooled = look(self._disk, self._at.tmp, copy.base)
         if spooled is None:
-            return None
+            return self._filed(recorded)
         if spooled.st_nlink > 1:
             return self._moved(recorded)
         if digest(self._disk, self._at.tmp, copy.base) != recorded.content:
@@ -286,6 +288,14 @@ class Maildir:
         if look(self._disk, folder, copy.name) is not None:
             return [copy.name]
         return [n for n in self._names(folder) if names.base_of(n) == copy.base]
+
+    def _filed(self, recorded: Recorded) -> Published | None:
+        # Without a spool file there is no second link to tell: a reader's other folders.
+        # (Links may not exist here; or an older ledger was put back, from amid a visit.)
+        if not self._within.sync_found(recorded.copy, recorded.content):
+            return None
+        self._anchor()
+        return Published(recorded)
 
     def _moved(self, recorded: Recorded) -> Published | None:
         # Wherever the reader has put it: the file, and what he did in our folders, last.
@@ -314,10 +324,11 @@ class Maildir:
 
     def highest_number(self) -> int:
         """
-        Return the highest number of our ledger in tmp/, new/ and cur/; 0 without any.
+        Return the highest number of our ledger in tmp/, and wherever a mail reader has
+        put messages within the maildir; 0 without any.
         """
-        folders = (self._at.tmp, self._at.new, self._at.cur)
-        found = (self._ours.match(n) for f in folders for n in self._names(f))
+        filed = (name for _, name in self._within.everything())
+        found = map(self._ours.match, chain(self._names(self._at.tmp), filed))
         return max((int(name.group(1)) for name in found if name), default=0)
 
     # -- looking at it again ----------------------------------------------------------
@@ -326,12 +337,15 @@ class Maildir:
         """
         Tell how *copy* is found now, wherever a mail reader put it within the maildir.
         """
-        self._mine(copy)
+        return self._within.condition(self._mine(copy), content)
+
+    @property
+    def _within(self) -> Finder:
         if self._finder is None:
             at = self._at
             kept: dict[Way, Folder] = {("new",): at.new, ("cur",): at.cur}
             self._finder = Finder(self._disk, at.here, kept)
-        return self._finder.condition(copy, content)
+        return self._finder
 
     def _names(self, folder: Folder) -> list[str]:
         with step("list", folder):

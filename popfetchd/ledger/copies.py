@@ -16,6 +16,7 @@ Rules of this file:
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 
 from collections import Counter
@@ -65,6 +66,11 @@ PAGE_OF = f"""
     FROM message NOT INDEXED
     WHERE id > ? AND {STANDING} AND directory = ? ORDER BY id LIMIT {PAGE}
 """  # noqa: S608 -- ours
+
+NOT_UTF_8 = re.compile("[\udc80-\udcff]")
+"""Octets in other programs' file names, as Python gives them (PEP 383)."""
+
+ESCAPED = re.compile("/([0-9a-f]{2})")
 
 KEY = "CASE WHEN bare_digest IS NULL THEN base ELSE lower(hex(bare_digest)) END"
 """What finds a row's message in its place: its file's name, or in an mbox its content."""
@@ -132,6 +138,15 @@ def these(db: sqlite3.Connection, rows: Collection[RowId]) -> list[Archived]:
     return [_archived(row) for row in db.execute(THESE, (json.dumps(list(rows)),))]
 
 
+def _as_text(name: str) -> str:
+    # SQLite keeps UTF-8 alone; and in no file's name there is a slash.
+    return NOT_UTF_8.sub(lambda octet: f"/{ord(octet[0]) - 0xDC00:02x}", name)
+
+
+def _as_name(text: str) -> str:
+    return ESCAPED.sub(lambda octet: chr(0xDC00 + int(octet[1], 16)), text)
+
+
 Row = tuple[
     int, str, str, str, str, str | None, int | None, int, bytes, bytes, int, int
 ]
@@ -143,7 +158,8 @@ def _archived(found: Row) -> Archived:
     offset, length, bare, content, stored, damaged = found[6:]
     extent = None if offset is None else Extent(offset, length, ContentDigest(bare))
     in_spool = None if spool is None else Path(spool)
-    copy = Copy(ArchiveFormat(form), Path(directory), base, name, in_spool, extent)
+    names = _as_name(base), _as_name(name)
+    copy = Copy(ArchiveFormat(form), Path(directory), *names, in_spool, extent)
     digest = ContentDigest(content)
     return Archived(RowId(row), copy, digest, Octets(stored), bool(damaged))
 
@@ -153,7 +169,7 @@ def keys(db: sqlite3.Connection, directory: Path) -> Iterator[str]:
     Yield the key of each row (values.Held), of whichever account and state, of a place.
     """
     sql = f"SELECT {KEY} FROM message WHERE directory = ?"  # noqa: S608 -- ours
-    return (key for (key,) in db.execute(sql, (str(directory),)))
+    return (_as_name(key) for (key,) in db.execute(sql, (str(directory),)))
 
 
 # -- damage ---------------------------------------------------------------------------
@@ -235,7 +251,7 @@ def known_to(
     )
     known: tuple[Counter[str], Counter[str]] = Counter(), Counter()
     for own, key, count in db.execute(sql, (account, str(directory), account)):
-        known[own][key] = count
+        known[own][_as_name(key)] = count
     return known[False] | known[True]
 
 
@@ -264,8 +280,8 @@ def _values(account: AccountName, found: Found, now: float) -> tuple[object, ...
         *digests,
         copy.format.value,
         str(copy.directory),
-        copy.base,
-        copy.name,
+        _as_text(copy.base),
+        _as_text(copy.name),
         found.held.number,
         spool,
         *(copy.extent or (None, None, None)),

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from popfetchd.ledger import copies, rows
-from popfetchd.values import AccountName, Found, LedgerId
+from popfetchd.values import AccountName, Destination, Found, LedgerId
 
 
 class Restoring:
@@ -43,6 +43,12 @@ class Restoring:
         The highest number given so far.
         """
         return rows.highest(self._db)
+
+    def places(self, account: AccountName) -> list[Destination]:
+        """
+        Return where copies of the account's messages stand, as far as it is known.
+        """
+        return copies.places(self._db, account)
 
     def known(self, account: AccountName, directory: Path) -> Counter[str]:
         """
