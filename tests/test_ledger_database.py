@@ -4,6 +4,7 @@ The ledger's file: made, opened, brought up to date, or refused in plain words.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import stat
@@ -231,7 +232,7 @@ def test_a_newer_ledger_is_refused(tmp_path):
     db.close()
 
     with pytest.raises(
-        LedgerError, match=r"a newer popfetchd \(schema 7, .* knows 2\)"
+        LedgerError, match=r"a newer popfetchd \(schema 7, .* knows 3\)"
     ):
         opened(path)
 
@@ -392,8 +393,25 @@ def test_a_ledger_is_brought_up_to_date(tmp_path, monkeypatch):
             assert 5 == ledger.highest()
     db = sqlite3.connect(path)
 
-    assert (3,) == db.execute("PRAGMA user_version").fetchone()
+    assert (len(scripts),) == db.execute("PRAGMA user_version").fetchone()
     db.close()
+
+
+SCRIPTS = [
+    "6c357e2ebc6d1862",
+    "f0451140c58e3e26",
+    "f918ff98afd7f8bd",
+]
+"""The start of each script's SHA-256. A new script adds a line, and no line changes."""
+
+
+def test_a_script_stays_as_it_is():
+    """
+    Ledgers have had it: what is added to it later they would lack for ever.
+    """
+    digests = [hashlib.sha256(s.encode()).hexdigest() for s in database.migrations()]
+
+    assert SCRIPTS == [digest[:16] for digest in digests]
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):

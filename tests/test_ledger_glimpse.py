@@ -95,7 +95,8 @@ def test_a_ledger_of_another_version_is_told(tmp_path, monkeypatch):
     """
     path = tmp_path / "ledger.db"
     Ledger(path, now=lambda: 0.0).close()
-    monkeypatch.setattr(module, "migrations", lambda: ["", "", ""])
+    one_more = [*module.migrations(), ""]
+    monkeypatch.setattr(module, "migrations", lambda: one_more)
     with pytest.raises(LedgerError, match="older popfetchd's") as older:
         Glimpse(path).states()
     assert LedgerError is type(older.value)

@@ -37,7 +37,6 @@ CREATE TABLE message (
         state IN ('recorded', 'published', 'removed', 'damaged')
     ),
     accounted INTEGER NOT NULL DEFAULT 0,        -- the last complete listing had it
-    vanished INTEGER,                            -- after left_behind had come so far
     doubtful INTEGER NOT NULL DEFAULT 0,         -- its unique-id says nothing
     marked INTEGER NOT NULL DEFAULT 0,           -- DELE was sent, no +OK to QUIT came
     altered INTEGER NOT NULL DEFAULT 0,          -- other octets at each RETR
@@ -64,16 +63,6 @@ WHERE likeness IS NOT NULL;
 CREATE INDEX message_by_bare ON message (bare_digest) WHERE bare_digest IS NOT NULL;
 
 CREATE INDEX message_open ON message (account, base) WHERE state = 'recorded';
-
--- Messages that a session listed and did not archive: none of them is one that vanishes
--- from a later listing, however equal the two are. AUTOINCREMENT: it tells what was first.
-CREATE TABLE left_behind (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    account TEXT NOT NULL,
-    unique_id TEXT NOT NULL,
-    octets_listed INTEGER,
-    UNIQUE (account, unique_id)
-) STRICT;
 
 -- Messages that could not be retrieved, until they are.
 CREATE TABLE failure (
