@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
@@ -60,7 +60,7 @@ from popfetchd.pop3.protocol import State
 from popfetchd.pop3.session import Session, open_session
 from popfetchd.pop3.tls import TlsContexts
 from popfetchd.removal import Order, Proven, obey
-from popfetchd.report import Reporter, after
+from popfetchd.report import HELD_BACK, HELD_BACK_HINT, NOT_TAKEN, Reporter, after
 from popfetchd.schedule import Scheduler, earliest, floor, interval
 from popfetchd.values import (
     NEVER,
@@ -77,8 +77,8 @@ from popfetchd.values import (
 )
 from popfetchd.verify import Tools, repair, verify
 from popfetchd.verify import Watch as Reader
+from popfetchd.web import Refusal, Site, parse_listen
 from popfetchd.web import Server as WebServer
-from popfetchd.web import Site, parse_listen
 
 
 GRACE = 10.0
@@ -399,7 +399,14 @@ class Service:
         self._verifiers = Pool(1, 1, self.reporter.visit_broke)
         self._scheduler = Scheduler(self._due)
         self.metrics.count_sessions(lambda: self._pool.active)
-        site = Site(self.metrics.page, self.healthy, self.healthy, self.metrics.states)
+        self._refusal: Refusal | None = None
+        site = Site(
+            self.metrics.page,
+            self.healthy,
+            self.healthy,
+            self.metrics.states,
+            lambda: self._refusal,
+        )
         try:
             self._check_ledger(loaded)
             self._web = serve(loaded.configuration.http.listen, site)
@@ -514,6 +521,7 @@ class Service:
             loaded = load.load(self._path, self._environ)
             self._refuse_what_needs_a_restart(loaded.configuration)
         except PopfetchdError as error:
+            self._refused(NOT_TAKEN, str(error).splitlines(), error.hint)
             self.reporter.refused(error, time.time())
             return
         self._take(loaded)
@@ -545,6 +553,9 @@ class Service:
         self._visits.sessions.contexts = (
             TlsContexts()
         )  # certificates may have been renewed
+        self._refusal = None
+        if loaded.held_back:
+            self._refused(HELD_BACK, map(str, loaded.held_back), HELD_BACK_HINT)
         limits = configuration.limits
         self._pool.resize(limits.sessions, limits.sessions_per_host)
         self._schedule(accounts)
@@ -552,6 +563,9 @@ class Service:
         self.reporter.configured(
             frozenset(accounts), loaded.held_back, loaded.doubts, time.time()
         )
+
+    def _refused(self, what: str, mistakes: Iterable[str], hint: str) -> None:
+        self._refusal = Refusal(time.time(), what, tuple(mistakes), hint)
 
     def _schedule(self, accounts: dict[AccountName, Account]) -> None:
         states = self.ledger.states()

@@ -193,6 +193,10 @@ RESET = "the maildrop was reset"
 REFUSED = "removals were refused"
 TOO_LARGE = "messages are too large"
 
+NOT_TAKEN = "configuration refused, the old one stays"
+HELD_BACK = "accounts are held back"
+HELD_BACK_HINT = "correct the file and reload; the other accounts are visited"
+
 LASTING = (Unproven.ALTERED, Unproven.MISSING)
 """Why a removal is refused at each visit; the others are told by the content next."""
 
@@ -395,9 +399,9 @@ class Reporter:
             self._log.warning("configuration in doubt", doubt=str(doubt))
         for mistake in held_back:
             self._log.error(
-                "accounts are held back",
+                HELD_BACK,
                 mistake=str(mistake),
-                hint="correct the file and reload; the other accounts are visited",
+                hint=HELD_BACK_HINT,
             )
 
     def refused(self, failure: PopfetchdError, at: float) -> None:
@@ -406,7 +410,7 @@ class Reporter:
         """
         self._metrics.reloaded(taken=False, at=at)
         self._log.error(
-            "configuration refused, the old one stays",
+            NOT_TAKEN,
             mistakes=str(failure).splitlines(),
             hint=failure.hint,
         )

@@ -171,7 +171,7 @@ def test_visits_come_on_schedule(here):
             page, 'popfetchd_account_poll_interval_seconds{account="alice"}'
         )
         assert 1 == value(page, "popfetchd_config_last_reload_successful")
-        assert "<td>alice" in service.page()
+        assert ">alice<td" in service.page()
         assert 0 == service.stop()
     assert 2 == here.archived("alice")
     _, out, _ = here.type("status")
@@ -294,12 +294,16 @@ def test_a_broken_configuration_changes_nothing(here):
         assert re.fullmatch(
             rf"{here.path}:\d+:\d+: account 'bob': every: .*", *refused["mistakes"]
         )
+        shown = json.loads(service.page("?format=json"))["refusal"]
+        assert refused["mistakes"] == shown["mistakes"]
+        assert "configuration refused, the old one stays" in service.page()
         here.account("alice", letter(b"one"))
         assert "alice" == service.logged("visit ended")["account"]
 
         here.write(alice, here.account("bob"))
         assert ["READY=1", "STATUS=2 accounts"] == service.reload()
         assert 1 == service.metric("popfetchd_config_last_reload_successful")
+        assert None is json.loads(service.page("?format=json"))["refusal"]
         assert 0 == service.stop()
 
 
@@ -374,6 +378,7 @@ def test_a_bad_further_file_holds_back_its_own_accounts(here):
         held = service.logged("accounts are held back")
         assert "error" == held["level"]
         assert held["mistake"].startswith(f"{here.directory}/more.yaml:1:3: ")
+        assert "accounts are held back" in service.page()
         assert "alice" == service.logged("visit ended")["account"]
 
         here.private("more.yaml", more)

@@ -3,9 +3,7 @@ What is served: /metrics, /healthz, /readyz, and a status page at /.
 
 Rules of this file:
 
-- Reads only: GET and HEAD, no form, no script. What it shows it is given by callables.
-- Every text on the page is escaped, and the Content-Security-Policy allows nothing but
-  the page's own style sheet, by its hash (P4).
+- Reads only: GET and HEAD. What it shows it is given by callables.
 - On a loopback address only requests for a loopback host are answered: a web site
   that rebinds its name to 127.0.0.1 reads nothing.
 - Whatever a client does is bounded: octets, seconds, connections. One that is silent
@@ -15,31 +13,26 @@ Rules of this file:
 
 from __future__ import annotations
 
-import base64
 import errno
-import hashlib
 import io
-import ipaddress
-import json
 import socket
 import socketserver
 import sys
 import time
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from html import escape
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from threading import BoundedSemaphore, Thread
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
-from popfetchd import __version__
-from popfetchd.metrics import CONTENT_TYPE, Condition
-from popfetchd.report import standing
-from popfetchd.values import NEVER, AccountName, AccountState
+from popfetchd.metrics import CONTENT_TYPE
+from popfetchd.values import AccountName, AccountState
+from popfetchd.web import listing
+from popfetchd.web.address import host_of, is_loopback
+from popfetchd.web.page import POLICY, Refusal, Status, as_html, as_json
 
 
 CONNECTIONS = 32
@@ -53,29 +46,6 @@ REQUEST_OCTETS = 16384
 
 STOP_SECONDS = 0.2
 """How soon a stop is noticed: the standard library looks for it this often."""
-
-MOST_ROWS = 1000
-"""Accounts on the status page, failing ones first; `?format=json` has them all."""
-
-STYLE = """
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
-body { max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem } h1 small { font-weight: normal; opacity: .7 }
-table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .35rem .6rem; vertical-align: top;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent) }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-.ok { color: light-dark(#176b2c, #7fd694) }
-.failing { color: light-dark(#a51d2d, #ff9aa2); font-weight: 600 }
-.pending, .hint { opacity: .75 }
-"""
-
-POLICY = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "style-src 'sha256-"
-    + base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    + "'"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,51 +61,9 @@ class Site:
     ready: Callable[[], bool]
     """A configuration is taken, the ledger is open, visits are being planned."""
     accounts: Callable[[], Mapping[AccountName, AccountState]]
+    refusal: Callable[[], Refusal | None] = lambda: None
+    """What of the configuration, as it stands in its files, is not in effect."""
     clock: Callable[[], float] = time.time
-
-
-# -- the address ----------------------------------------------------------------------
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """
-    Return host and port of "host:port" or "[v6]:port"; port 0 lets the system choose.
-
-    Raises ValueError with a sentence for the operator.
-    """
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets: [::1]:10995")
-    if not (colon and host and port.isascii() and port.isdigit()):
-        raise ValueError(
-            f"{text!r} is no address; write 127.0.0.1:10995 or [::1]:10995"
-        )
-    if int(port) > 65535:
-        raise ValueError(f"{text!r}: a port is at most 65535")
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """
-    Tell whether *host*, a name or an address, means this machine to itself.
-    """
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def host_of(header: str) -> str:
-    """
-    Return the host of a Host header, without port and brackets (RFC 9110 §7.2).
-    """
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0]
 
 
 # -- pages ----------------------------------------------------------------------------
@@ -175,8 +103,7 @@ def answer(site: Site, target: str) -> Answer:
         case "/readyz":
             return _whether(site.ready(), "ready", "not ready")
         case "/":
-            as_json = parse_qs(url.query).get("format") == ["json"]
-            return _status_json(site) if as_json else _status_page(site)
+            return _status(site, url.query)
         case _:
             return said(HTTPStatus.NOT_FOUND, "no such page")
 
@@ -186,121 +113,12 @@ def _whether(well: bool, yes: str, no: str) -> Answer:
     return said(status, yes if well else no)
 
 
-def _status_json(site: Site) -> Answer:
-    accounts = {
-        name: {"state": Condition.of(state).value, **asdict(_finite(state))}
-        for name, state in sorted(site.accounts().items())
-    }
-    page = {"version": __version__, "time": site.clock(), "accounts": accounts}
-    body = json.dumps(page, indent=1).encode()
-    return Answer(HTTPStatus.OK, "application/json", body)
-
-
-def _finite(state: AccountState) -> AccountState:
-    """
-    JSON has no infinity: a visit that is not planned is at 0, as for Prometheus.
-    """
-    return state if state.next_poll < NEVER else replace(state, next_poll=0.0)
-
-
-def _status_page(site: Site) -> Answer:
-    now, accounts = site.clock(), site.accounts()
-    order = sorted(accounts.items(), key=lambda item: (not item[1].reason, item[0]))
-    rows = "\n".join(_row(name, state, now) for name, state in order[:MOST_ROWS])
-    failing = sum(bool(state.reason) for state in accounts.values())
-    left_out = len(order) - MOST_ROWS
-    more = f"<p>{left_out} more: see ?format=json</p>" if left_out > 0 else ""
-    body = _PAGE.format(
-        style=STYLE,
-        version=escape(__version__),
-        accounts=len(accounts),
-        failing=f", {failing} failing" if failing else "",
-        rows=rows,
-        more=more,
-        time=_moment(now),
-    )
-    return Answer(HTTPStatus.OK, "text/html; charset=utf-8", body.encode())
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>popfetchd</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>popfetchd <small>{version} · accounts: {accounts}{failing}</small></h1>
-<table>
-<thead><tr><th>account<th>state<th>last visit<th>next visit<th class="n">archived\
-<th class="n">waiting<th class="n">quarantined<th>what is wrong, and what to do</tr>\
-</thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-{more}
-<p class="hint">As of {time}. <a href="/metrics">metrics</a> ·\
- <a href="/?format=json">JSON</a></p>
-</body>
-</html>
-"""
-
-
-def _row(name: AccountName, state: AccountState, now: float) -> str:
-    condition = Condition.of(state).value
-    cells = [
-        f"<td>{escape(name)}",
-        f'<td class="{condition}">{_condition(state)}',
-        f"<td>{_ago(state.last_poll, now)}",
-        f"<td>{_until(state.next_poll, now)}",
-        f'<td class="n">{state.archived}',
-        f'<td class="n">{state.waiting}',
-        f'<td class="n">{state.quarantined}',
-        f"<td>{_trouble(state, now)}",
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _condition(state: AccountState) -> str:
-    times = f", {state.consecutive_failures} in a row" if state.reason else ""
-    return f"{Condition.of(state)}{times}"
-
-
-def _trouble(state: AccountState, now: float) -> str:
-    return "<br>".join(
-        f'{escape(what)}<br><span class="hint">{escape(hint)}</span>'
-        for what, hint in standing(state, now)
-    )
-
-
-def _ago(moment: float, now: float) -> str:
-    if not moment:
-        return "never"
-    return f'<span title="{_moment(moment)}">{_span(now - moment)} ago</span>'
-
-
-def _until(moment: float, now: float) -> str:
-    if not 0 < moment < NEVER:
-        return "not planned"
-    if moment <= now:
-        return "now"
-    return f'<span title="{_moment(moment)}">in {_span(moment - now)}</span>'
-
-
-def _span(seconds: float) -> str:
-    """
-    Return a span as a person says it, in its largest unit.
-    """
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _status(site: Site, query: str) -> Answer:
+    status = Status(site.clock(), site.accounts(), site.refusal())
+    if parse_qs(query).get("format") == ["json"]:
+        return Answer(HTTPStatus.OK, "application/json", as_json(status).encode())
+    page = as_html(status, listing.read(query))
+    return Answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
 
 
 # -- the server -----------------------------------------------------------------------

@@ -1,0 +1,10 @@
+"""
+What is served over HTTP: metrics, health, and a status page.
+"""
+
+from popfetchd.web.address import parse_listen
+from popfetchd.web.page import Refusal
+from popfetchd.web.server import Server, Site
+
+
+__all__ = ["Refusal", "Server", "Site", "parse_listen"]
