@@ -21,6 +21,8 @@ RUN python3 -m venv /builder && python3 -m venv /opt/popfetchd \
  && /opt/popfetchd/bin/pip install --no-cache-dir --require-hashes -r locks/runtime.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY popfetchd popfetchd
+COPY docs/man docs/man
+COPY deploy/completions deploy/completions
 RUN /builder/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation -w /dist . \
  && /opt/popfetchd/bin/pip install --no-cache-dir --no-deps --no-index /dist/*.whl
 

@@ -23,13 +23,15 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check crash fuzz coverage dovecot smoke lock clean
+.PHONY: help demo test check docs crash fuzz coverage dovecot smoke lock clean
 
 help:
 	@echo 'make demo     a maildrop of its own on loopback, and the service on it'
 	@echo '              (Ctrl-C ends it; SECONDS=20 makes it end by itself)'
 	@echo 'make test     every test, with Dovecot, and the coverage of each module'
 	@echo 'make check    format, lint, imports, types, spelling'
+	@echo 'make docs     write anew what is made from the code: docs/configuration.md, the'
+	@echo '              manuals, the completions, the JSON schema'
 	@echo 'make crash    a visit harmed at every system call, and wherever a line can be'
 	@echo '              cut: two hours (SAMPLE=20: a part of it)'
 	@echo 'make fuzz     the POP3 client against any octets, with atheris (MINUTES=30) in an'
@@ -47,6 +49,9 @@ check: $(STAMPS)/dev
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+docs: $(STAMPS)/dev
+	$(BIN)/python -m docs.generate
 
 # The tests' own processes (a service, a `fetch` to be killed) are measured too:
 # see [tool.coverage.run] patch.

@@ -4,6 +4,7 @@ How a failure is told, and how the process ends: sysexits(3), by the reason.
 Rules of this file:
 
 - Each reason has one code; each code is in docs and stays.
+- The string below a code says what it means; popfetchd(8) is made from it.
 - Of several failures the one that most needs a person decides (`WORST_FIRST`).
 """
 
@@ -24,15 +25,25 @@ class Exit(IntEnum):
     """
 
     OK = 0
+    """all well"""
     USAGE = 64
+    """wrong usage"""
     DAMAGED = 65
+    """copies in an archive are missing, altered or truncated"""
     UNAVAILABLE = 69
+    """the network, or the server"""
     INTERNAL = 70
+    """a fault of popfetchd"""
     CANNOT_CREATE = 73
+    """the archive or the ledger"""
     TRY_AGAIN = 75
+    """for now; it will be tried again"""
     NO_PERMISSION = 77
+    """the credentials, or where they are read"""
     CONFIGURATION = 78
+    """the configuration cannot work"""
     INTERRUPTED = 130
+    """it was told to stop"""
 
 
 OF_REASON = {

@@ -5,6 +5,8 @@ Rules of this file:
 
 - A kind joins a reader, the JSON schema that an editor is given, and how the value is
   spelled where a configuration is shown.
+- The string below a kind tells an operator what to write; each example in it can be
+  read. A kind of words alone needs none: its words say it.
 """
 
 from __future__ import annotations
@@ -121,36 +123,57 @@ class _ProviderNames:
 
 
 Name = Annotated[str, _scalar(readers.name), _schema("string", pattern=readers.NAME)]
+"""1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or digit, such as
+`alice`"""
+
 Line = Annotated[str, _scalar(readers.line), _schema("string", minLength=1)]
+"""a text of one line"""
+
 Host = Annotated[str, _scalar(readers.host), _schema("string", minLength=1)]
+"""a host name or an address, without a port, such as `pop.example.net` or `2001:db8::7`"""
+
 Provider = Annotated[str, _scalar(providers.read), _ProviderNames()]
 Port = Annotated[
     int,
     _scalar(readers.between(1, readers.HIGHEST_PORT)),
     _schema("integer", minimum=1, maximum=readers.HIGHEST_PORT),
 ]
+"""a number from 1 to 65535"""
+
 Bound = Annotated[
     int,
     _scalar(readers.between(1, MOST_SESSIONS)),
     _schema("integer", minimum=1, maximum=MOST_SESSIONS),
 ]
+"""a number from 1 to 10000"""
+
 _spelled = _optionally(scalars.spelled_duration)
 _duration = _schema("string", pattern=scalars.DURATION)
 Delay = Annotated[float, _scalar(readers.at_least(0)), _spelled, _duration]
+"""a duration, such as `30s`"""
+
 Limit = Annotated[float, _scalar(readers.at_least(0.001)), _spelled, _duration]
+"""a duration, more than none, such as `90s` or `1h30m`"""
+
 Interval = Annotated[float, _scalar(readers.at_least(1)), _spelled, _duration]
+"""a duration of a second or more, such as `5m` or `1d12h`"""
+
 Size = Annotated[
     int,
     _scalar(readers.octets),
     _optionally(scalars.spelled_size),
     _schema("string", pattern=scalars.SIZE),
 ]
+"""a size, more than none, such as `50MB` or `64MiB`"""
+
 Room = Annotated[
     int,
     _scalar(scalars.size),
     _optionally(scalars.spelled_size),
     _schema("string", pattern=scalars.SIZE),
 ]
+"""a size, such as `1GB` or `0B`"""
+
 DeleteAfter = Annotated[
     tuple[float, Since] | None,
     BeforeValidator(readers.delete_after),
@@ -174,38 +197,66 @@ DeleteAfter = Annotated[
         }
     ),
 ]
+"""`never`, `verified`, a duration such as `30d`, or `{age: 30d}`"""
+
 Switch = Annotated[bool, _scalar(readers.switch), _schema("boolean")]
+"""`true` or `false`"""
+
 CronLine = Annotated[str, _scalar(readers.cron), _schema("string", minLength=1)]
+"""a line of crontab(5), such as `"*/10 8-18 * * mon-fri"`"""
+
 Timezone = Annotated[str, _scalar(readers.timezone), _schema("string", minLength=1)]
+"""`UTC`, or a name such as `Europe/Berlin`"""
+
 AbsolutePath = Annotated[Path, _scalar(readers.path), _schema("string", minLength=1)]
+"""a path, absolute or from the folder of the file that it is written in"""
+
 Template = Annotated[str, _scalar(readers.template), _schema("string", minLength=1)]
+"""a path, perhaps with {account}, {user} and {host} in it, such as
+`/etc/popfetchd/{account}.pass`"""
+
 DatedTemplate = Annotated[
     str, _scalar(readers.dated_template), _schema("string", minLength=1)
 ]
+"""an absolute path, such as `/srv/mail/{account}`"""
+
 Variable = Annotated[
     str, _scalar(readers.variable), _schema("string", pattern=readers.VARIABLE)
 ]
+"""the name of an environment variable, such as `ALICE_PASSWORD`"""
+
 Credential = Annotated[
     str, _scalar(readers.credential), _schema("string", pattern="^[^/.][^/]*$")
 ]
+"""a name, perhaps with {account}, {user} and {host} in it, such as
+`"{account}.pass"`"""
+
 Password = Annotated[
     SecretStr,
     _scalar(readers.password),
     _optionally(lambda _: HIDDEN),
     _schema("string", format="password", writeOnly=True),
 ]
+"""a text of one line"""
+
 Command = Annotated[
     tuple[str, ...],
     BeforeValidator(readers.command),
     PlainSerializer(_spelled_command),
     _schema("array", items={"type": "string"}, minItems=1),
 ]
+"""a list of words, such as `[pass, show, mail/alice]`"""
+
 Patterns = Annotated[
     tuple[str, ...],
     BeforeValidator(readers.patterns),
     _schema("array", items={"type": "string"}, minItems=1),
 ]
+"""a list of files or patterns, such as `[accounts.d/*.yaml]`"""
+
 Listen = Annotated[str, _scalar(readers.listen), _schema("string", minLength=1)]
+"""an address and a port, such as `127.0.0.1:10995` or `"[::1]:10995"`"""
+
 _fingerprint = {"type": "string", "pattern": readers.FINGERPRINT}
 Fingerprints = Annotated[
     tuple[str, ...],
@@ -220,13 +271,19 @@ Fingerprints = Annotated[
         }
     ),
 ]
+"""64 hexadecimal digits, with a colon after each two or without; or a list of such"""
+
 Address = Annotated[str, _scalar(readers.address), _schema("string", minLength=1)]
+"""an IPv4 or IPv6 address, such as `192.0.2.7`"""
+
 Socks = Annotated[
     InstanceOf[Proxy] | None,
     _scalar(readers.proxy),
     _optionally(_spelled_proxy),
     _schema("string", pattern=r"^none$|^socks5h?://.+$"),
 ]
+"""`none`, or an address such as `socks5://127.0.0.1:1080`"""
+
 MinTls = Annotated[TlsVersion, _scalar(readers.word(TlsVersion))]
 Tls = Annotated[TlsMode, _scalar(readers.word(TlsMode))]
 Auth = Annotated[Mechanism, _scalar(readers.word(Mechanism))]

@@ -49,6 +49,7 @@ class Archive(Strict):
     """
 
     format: kinds.Format
+    """A file for each message, or one file of all (mboxrd)."""
     path: kinds.DatedTemplate
     """Absolute; {account}, {user} and {host} are put in, and of each message's arrival
     {year}, {month} and {day} (UTC). Of a maildir a folder, of an mbox a file."""
@@ -146,6 +147,7 @@ class Defaults(Settings):
     host: kinds.Host | None = None
     """The server."""
     archive: Archive | None = None
+    """Where messages are kept."""
 
 
 def _as_written(schema: dict[str, Any]) -> None:
@@ -167,7 +169,9 @@ class Account(Settings):
     host: kinds.Host
     """The server."""
     user: kinds.Line
+    """Who logs in; with many providers the whole address."""
     archive: Archive
+    """Where messages are kept."""
 
 
 class Http(Strict):
@@ -185,6 +189,7 @@ class Log(Strict):
     """
 
     level: kinds.LogLevel = kinds.Level.INFO
+    """The least severe event that is written."""
     format: kinds.LogFormat = kinds.Rendering.AUTO
     """auto: console on a terminal, JSON otherwise."""
 
@@ -225,4 +230,6 @@ class Configuration(Strict):
     accounts_dir: Annotated[kinds.Line | None, Field(exclude=True)] = None
     """A folder whose *.yaml and *.yml files hold further accounts."""
     defaults: Defaults = Field(default_factory=Defaults, exclude=True)
+    """What holds for each account that does not say otherwise."""
     accounts: tuple[Account, ...] = ()
+    """The maildrops, each with a name."""
