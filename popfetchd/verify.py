@@ -130,7 +130,7 @@ def repair(account: Account, seen: Verification, tools: Tools) -> list[RowId]:
 def _look(
     account: Account, tools: Tools, place: Destination, wanted: set[RowId]
 ) -> Iterator[tuple[Archived, Condition]]:
-    if not place.path.exists():
+    if not _is_there(place):
         raise ArchiveError(
             "repair", place.path, "it is not there: is its disk mounted?"
         )
@@ -145,7 +145,7 @@ def _opened(
     account: Account, tools: Tools, place: Destination
 ) -> Iterator[Archive | None]:
     # None: the archive is not there, and is not to be made.
-    if not place.path.exists():
+    if not _is_there(place):
         yield None
         return
     archive = tools.archive(account, place)
@@ -153,6 +153,12 @@ def _opened(
         yield archive
     finally:
         archive.close()
+
+
+def _is_there(place: Destination) -> bool:
+    # Where a disk is not mounted an empty folder is: no maildir, and to be left as it is.
+    is_maildir = place.format is ArchiveFormat.MAILDIR
+    return (place.path / "cur" if is_maildir else place.path).exists()
 
 
 def _condition(archive: Archive | None, archived: Archived) -> Condition:

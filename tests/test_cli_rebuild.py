@@ -600,6 +600,21 @@ def test_a_backup_overwrites_nothing_unless_told_to(six):
     assert 0 == six.type("backup", "--force", str(target))[0]
 
 
+@pytest.mark.parametrize("name", ["ledger.db", "ledger.db-wal", "../state/ledger.db"])
+def test_a_backup_is_no_file_of_the_ledger_s_own(six, name):
+    """
+    A service that has it open would go on writing into a file that is gone.
+    """
+    target = ledger_of(six).parent / name
+    inode = ledger_of(six).stat().st_ino
+
+    code, told, _ = refused(six, "backup", "--force", str(target))
+
+    assert 73 == code
+    assert told.endswith("is the ledger's own file")
+    assert inode == ledger_of(six).stat().st_ino
+
+
 def test_a_backup_that_fails_leaves_nothing(six):
     """
     Where there is no folder, or no ledger.

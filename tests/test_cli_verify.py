@@ -203,20 +203,23 @@ def test_what_the_server_has_no_more_stays_damaged(five):
     assert 0 == verified(five, "--repair")[0]
 
 
-def test_an_archive_that_is_gone_is_all_missing_and_not_made(five):
+@pytest.mark.parametrize("mount_point", [[], ["mail", "mail/alice"]])
+def test_an_archive_that_is_gone_is_all_missing_and_not_made(five, mount_point):
     """
     Perhaps its disk is not mounted: nothing is repaired into the empty mount point.
     """
     mail = five.directory / "mail"
     mail.rename(five.directory / "elsewhere")
+    for folder in mount_point:
+        (five.directory / folder).mkdir()
 
     code, seen = verified(five, "--repair")
 
     assert (73, 5, 0) == (code, seen["missing"], seen["repaired"])
     assert "is its disk mounted?" in seen["error"]
-    assert not mail.exists()
     assert 65 == verified(five)[0]
-    assert not mail.exists()
+    assert mount_point[1:] == [f"mail/{path.name}" for path in mail.glob("*")]
+    assert [] == [*mail.glob("*/*")]
 
 
 def test_a_visit_that_fails_has_its_code(five):

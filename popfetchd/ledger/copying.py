@@ -50,6 +50,23 @@ def check(db: sqlite3.Connection, path: Path, *, quick: bool = False) -> None:
         raise LedgerDamaged(path, f"is damaged ({found.splitlines()[-1]})")
 
 
+def check_apart(ledger: Path, target: Path) -> None:
+    """
+    LedgerError if *target* is the file *ledger*, or one that SQLite keeps beside it.
+    """
+    names = {
+        _real(path.with_name(path.name + log))
+        for path in (ledger, ledger.resolve())
+        for log in ("", *LOGS)
+    }
+    if _real(target) in names:
+        raise LedgerError(target, "is the ledger's own file")
+
+
+def _real(path: Path) -> Path:
+    return path.parent.resolve() / path.name
+
+
 def copy_to(ledger: sqlite3.Connection, target: Path, *, replace: bool) -> None:
     """
     Write a copy of *ledger* to the file *target*, durably, all of it or nothing.

@@ -532,7 +532,11 @@ class Ledger:
     def backup(self, target: Path, *, replace: bool = False) -> None:
         """
         Copy the ledger as it is at one moment, others may go on writing meanwhile.
+
+        LedgerError where *target* is one of its own files: who has it open would go on
+        writing into what is no file's any more.
         """
+        copying.check_apart(self.path, target)
         self._read(lambda db: copying.copy_to(db, target, replace=replace))
 
     def rebuild(self, work: Callable[[Restoring], T]) -> T:
