@@ -140,6 +140,11 @@ to send a DELE, which takes as long, for each TOP. The next visit goes on."""
 LEAVE_QUIT = 0.05
 """The part at which no further DELE is sent: only QUIT makes those that were sent count."""
 
+WELL = frozenset({Condition.WHOLE, Condition.MOVED})
+"""A copy is there. Where a mail reader has put it is the reader's business."""
+
+SPOILED = frozenset({Condition.ALTERED, Condition.TRUNCATED})
+"""It is there, with other octets. (What is gone a person may have thrown away.)"""
 
 STAY_AWAKE = 240.0
 """Seconds of reading our own disk after which the server hears from us: it may log out
@@ -831,6 +836,7 @@ class Visit:
         ledger, name = self.means.ledger, self.account.name
         batch = [proved.spooled for proved in verified]
         with self._stage(Stage.ARCHIVE):
+            self._give_up_spoiled(batch)
             with archive.publishing(place, ledger.left_open) as left_open:
                 self._settle_rows(archive, left_open)
                 entries = ledger.record(name, verified, archive.place)
@@ -845,6 +851,19 @@ class Visit:
             Kept(spooled.listed, _receipt(entry, fresh), spooled)
             for spooled, entry in zip(batch, entries, strict=True)
         ]
+
+    def _give_up_spoiled(self, batch: Sequence[Spooled]) -> None:
+        # Where QUIT hides what was retrieved, these octets may be the last whole ones:
+        # a copy that has gone bad is none to drop them for (P1).
+        if self.account.trust_archive or not self.habits.hides_retrieved:
+            return
+        ledger = self.means.ledger
+        contents = {spooled.fingerprint.content for spooled in batch}
+        copies = ledger.holding(self.account.name, contents)
+        older = (copy for copy in copies if copy.row not in self.fresh)
+        ledger.damage(
+            [row for row, found in self._conditions(older) if found in SPOILED]
+        )
 
     def _count(
         self, batch: Sequence[Spooled], entries: Sequence[Recorded | Receipt | Alike]
@@ -907,14 +926,20 @@ class Visit:
             return list(proven)
         with self._stage(Stage.REMOVE):
             copies = self._awake(session, self.means.ledger.copies(older))
-            whole = set(self.fresh)
-            for destination, group in groupby(copies, key=_home):
-                with self._archive(destination) as archive:
-                    whole |= {c.row for c in group if _is_whole(archive, c)}
+            whole = {row for row, found in self._conditions(copies) if found in WELL}
+        whole |= self.fresh
         still = [proof for proof in proven if proof.receipt.row in whole]
         if len(still) < len(proven):
             self.tally.unproven[Unproven.MISSING] += len(proven) - len(still)
         return still
+
+    def _conditions(
+        self, copies: Iterable[Archived]
+    ) -> Iterator[tuple[RowId, Condition]]:
+        for destination, group in groupby(copies, key=_home):
+            with self._archive(destination) as archive:
+                for archived in group:
+                    yield archived.row, archive.check(archived.copy, archived.content)
 
     def _awake(
         self, session: Session, copies: Iterable[Archived]
@@ -1084,12 +1109,6 @@ def _habits(known: Habits, announced: Capabilities) -> Habits:
 def _home(stands: Recorded | Archived) -> Destination:
     copy = stands.copy
     return Destination(copy.format, copy.directory, copy.spool)
-
-
-def _is_whole(archive: Archive, archived: Archived) -> bool:
-    # Where a mail reader has put it is the reader's business.
-    found = archive.check(archived.copy, archived.content)
-    return found in {Condition.WHOLE, Condition.MOVED}
 
 
 def _place(verified: Verified) -> Path:

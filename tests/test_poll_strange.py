@@ -14,6 +14,7 @@ import errno
 import itertools
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -472,6 +473,36 @@ def test_what_gmail_shows_again_is_hidden_again(here):
     assert (0, 300) == (report.archived, report.matched)
     assert_exactly_once(here, sent)
     assert sorted(sent) == hidden(here)
+
+
+@pytest.mark.parametrize(
+    ("harm", "trusting", "again"),
+    [
+        (lambda path: path.write_bytes(b"rot"), False, 20),
+        (lambda path: path.write_bytes(b"rot"), True, 0),
+        (lambda path: path.unlink(), False, 0),
+    ],
+    ids=["altered", "altered, and trusted", "thrown away"],
+)
+def test_what_would_be_hidden_replaces_a_copy_gone_bad(here, harm, trusting, again):
+    """
+    Its octets may be the last ones; what a person has thrown away does not come back.
+    """
+    sent = letters(20)
+    here.deliver(*sent)
+    here.server.dialogue = gmail(QUIT=drops_at_quit)
+    here.visit(habits=GMAIL)
+    for path in here.files("new"):
+        harm(path)
+    here.server.dialogue = gmail()
+
+    report = here.visit(habits=GMAIL, trust_archive=trusting)
+
+    assert (again, 20 - again) == (report.archived, report.matched)
+    assert 20 == len(here.rows())
+    assert sorted(sent) == hidden(here)
+    whole = {sha256(path.read_bytes()).digest() for path in here.files("new")}
+    assert again == sum(content in whole for (content,) in here.rows("content_digest"))
 
 
 def test_a_server_that_does_not_hide_is_not_asked_without_end(here):

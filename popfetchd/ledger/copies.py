@@ -59,6 +59,11 @@ THESE = f"""
     ORDER BY directory, id
 """  # noqa: S608 -- ours
 
+HOLDING = f"""
+    SELECT {COLUMNS} FROM message
+    WHERE account = ? AND content_digest = ? AND state IN ('published', 'removed')
+"""  # noqa: S608 -- ours
+
 # NOT INDEXED: in the order of their ids, which is the order in which they were written,
 # and from the first one wanted; the index on accounts would have to be sorted.
 PAGE_OF = f"""
@@ -145,6 +150,20 @@ def _as_text(name: str) -> str:
 
 def _as_name(text: str) -> str:
     return ESCAPED.sub(lambda octet: chr(0xDC00 + int(octet[1], 16)), text)
+
+
+def holding(
+    db: sqlite3.Connection, account: AccountName, contents: Collection[ContentDigest]
+) -> list[Archived]:
+    """
+    Return the account's rows of these *contents*, place by place.
+    """
+    found = [
+        _archived(row)
+        for content in contents
+        for row in db.execute(HOLDING, (account, content))
+    ]
+    return sorted(found, key=lambda archived: archived.copy.directory)
 
 
 Row = tuple[

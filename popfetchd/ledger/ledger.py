@@ -54,6 +54,7 @@ from popfetchd.values import (
     AccountState,
     Alike,
     Archived,
+    ContentDigest,
     Destination,
     Failure,
     HeaderDigest,
@@ -468,6 +469,14 @@ class Ledger:
         Return where the copies of *rows* have to stand, place by place.
         """
         return self._read(lambda db: copies.these(db, rows)) if rows else []
+
+    def holding(
+        self, account: AccountName, contents: Collection[ContentDigest]
+    ) -> list[Archived]:
+        """
+        Return where the account's copies of *contents* have to stand, place by place.
+        """
+        return self._read(lambda db: copies.holding(db, account, contents))
 
     def _page(
         self, account: AccountName, directory: Path, after: RowId
