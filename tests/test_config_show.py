@@ -207,6 +207,17 @@ def test_schema_knows_every_key():
     assert account["properties"]["password"]["writeOnly"]
 
 
+def test_defaults_of_the_schema_are_as_written():
+    """
+    What the schema calls a default can be written, and then changes nothing.
+    """
+    properties = show.schema()["$defs"]["Defaults"]["properties"]
+    told = {key: of["default"] for key, of in properties.items() if "default" in of}
+    texts = {key: json.dumps(value).strip('"') for key, value in told.items()}
+    assert "30s" == texts["jitter"]
+    assert load.Defaults() == load.Defaults.model_validate(texts)
+
+
 def test_examples_hold_known_keys_only():
     """
     Every key of the annotated example is in the schema, at its place.

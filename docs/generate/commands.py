@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from popfetchd.cli import build_parser
@@ -79,6 +80,7 @@ def whole() -> Verb:
     return Verb((), "", parser.description or "", _arguments(parser))
 
 
+@cache
 def verbs() -> tuple[Verb, ...]:
     """
     Return every verb in the order of `--help`; a verb of parts is left to its parts.
@@ -86,6 +88,7 @@ def verbs() -> tuple[Verb, ...]:
     return tuple(_verbs(build_parser()))
 
 
+@cache
 def purposes() -> dict[tuple[str, ...], str]:
     """
     Return what each verb does, in a line; also those that have parts.

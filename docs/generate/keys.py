@@ -16,11 +16,13 @@ import inspect
 import re
 
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
 from docs.generate import source
-from popfetchd.config import kinds, model
+from popfetchd.config import kinds, model, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +238,17 @@ def _meaning(of: type[BaseModel], name: str) -> str:
     return " ".join((described or SECTIONS[name].__doc__ or "").split())
 
 
+@cache
+def _schema() -> dict[str, Any]:
+    return show.schema()
+
+
 def _default(of: type[BaseModel], name: str) -> str:
     if name in ELSEWHERE:
         return ELSEWHERE[name]
-    if of.model_fields[name].is_required():
-        return ""
-    # As it is spelled where a configuration is shown.
-    bare = of.model_construct()
-    spelled = bare.model_dump(mode="json", include={name}).get(name)
-    if isinstance(spelled, bool):
-        return str(spelled).lower()
-    return "" if isinstance(spelled, dict) else str(spelled or "")
+    schema = _schema()
+    properties = (schema["$defs"].get(of.__name__) or schema)["properties"]
+    default = properties[name].get("default", "")
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "" if isinstance(default, dict) else str(default)

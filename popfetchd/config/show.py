@@ -16,8 +16,18 @@ from typing import Any
 
 import yaml
 
+from pydantic import BaseModel
+
 from popfetchd.config import plain
-from popfetchd.config.model import Account, Configuration
+from popfetchd.config.model import (
+    Account,
+    Configuration,
+    Defaults,
+    Http,
+    Limits,
+    Log,
+    Metrics,
+)
 from popfetchd.values import TlsMode
 
 
@@ -54,11 +64,23 @@ def schema() -> dict[str, Any]:
     """
     found: dict[str, Any] = _tidied(Configuration.model_json_schema())
     del found["required"]  # the ledger has a place of its own where none is written
+    for model in (Account, Defaults, Http, Limits, Log, Metrics):
+        _spell_defaults(found["$defs"][model.__name__]["properties"], model)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "popfetchd",
         **found,
     }
+
+
+def _spell_defaults(properties: dict[str, Any], model: type[BaseModel]) -> None:
+    """
+    Put defaults as they would be written: `jitter` is 30s, not a number of seconds.
+    """
+    spelled = model.model_construct().model_dump(mode="json", warnings="error")
+    for key, value in spelled.items():
+        if value is not None:
+            properties[key]["default"] = value
 
 
 def _tidied(node: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds
