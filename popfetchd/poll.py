@@ -40,7 +40,7 @@ from collections.abc import (
 )
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby, islice
 from pathlib import Path
 from threading import Event
@@ -73,12 +73,14 @@ from popfetchd.pop3.replies import Capabilities
 from popfetchd.pop3.session import Session
 from popfetchd.removal import Proven, proven_by_content, proven_by_header, update
 from popfetchd.selection import (
-    QUARANTINE_VISITS,
+    NAMELESS,
     Removable,
     Selection,
+    blamed,
     forgotten,
     in_one_session,
     is_quarantined,
+    rests,
     select,
 )
 from popfetchd.values import (
@@ -809,11 +811,11 @@ class Visit:
 
     def _failed(self, listed: Listed, error: PopfetchdError) -> None:
         self.gave_up.add(listed.unique_id)
-        before = self.failures.get(listed.unique_id or UniqueId(""))
-        if before is not None and before.visits + 1 >= QUARANTINE_VISITS:
+        name = blamed(listed)
+        before = self.failures.get(name)
+        if before and rests(name, replace(before, visits=before.visits + 1)):
             self.tally.quarantined += 1
-        if listed.unique_id is not None:
-            self.means.ledger.fail(self.account.name, [listed.unique_id], str(error))
+        self.means.ledger.fail(self.account.name, [name], str(error))
         known_as = quote(listed.unique_id or f"number {listed.number}")
         self.tally.failed_messages += (f"message {known_as}: {error}",)
 
@@ -957,6 +959,8 @@ class Visit:
             self.tally.skipped[Skip.CAPPED] = later
         if self.tally.waiting == 0:
             self.tally.removals_paused = False
+            if NAMELESS in self.failures:  # whichever it was, it is archived, or gone
+                self.means.ledger.forgive(self.account.name, [NAMELESS])
 
     def _makes_room(
         self, kept: Sequence[Kept], proven: Sequence[Proven], *, left: bool

@@ -23,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from random import Random
 
 from popfetchd.values import (
     Account,
@@ -51,6 +52,12 @@ QUARANTINE_VISITS = 3
 
 QUARANTINE_SECONDS = 86_400.0
 """How long it is left alone before it is tried again: a day."""
+
+NAMELESS = UniqueId("")
+"""What has no unique-id, or shares it, fails under this one, which no message has."""
+
+BLAMED_AT_ONCE = 2
+"""Messages that one visit may blame: one that ended early, and the one behind it."""
 
 RESET_LEAST = 10
 """Fewer vanished messages than this may be somebody tidying up."""
@@ -253,7 +260,24 @@ def _in_turn(
         failed = bool(failures) and listing.unique_ids.get(number) in failures
         return 2 * failed + (listing.octets.get(number, 0) > ROUND_OCTETS)
 
-    return sorted(sorted(numbers), key=turn)
+    return sorted(_in_order(listing, sorted(numbers), failures), key=turn)
+
+
+def _in_order(
+    listing: Listing,
+    numbers: list[MessageNumber],
+    failures: Mapping[UniqueId, Failure],
+) -> list[MessageNumber]:
+    # Nobody knows what has failed where it has no unique-id, or another one now: then
+    # each visit goes another way, the second one backwards, and so comes to the others.
+    lost = set(failures)
+    lost.difference_update(listing.unique_ids.values() if failures else ())
+    failed = sum(max(1, failures[unique_id].visits) for unique_id in lost)
+    if failed > BLAMED_AT_ONCE:
+        Random(failed).shuffle(numbers)  # noqa: S311 -- no secret, the same again
+    elif failed:
+        numbers.reverse()
+    return numbers
 
 
 def _worth_it(
@@ -334,14 +358,29 @@ def is_quarantined(failure: Failure, now: float) -> bool:
     return failure.visits >= QUARANTINE_VISITS and rests
 
 
-def next_try(failure: Failure) -> float:
+def blamed(listed: Listed) -> UniqueId:
+    """
+    Return under which unique-id it is remembered that a message failed.
+    """
+    return listed.unique_id or NAMELESS if listed.times == 1 else NAMELESS
+
+
+def rests(unique_id: UniqueId, failure: Failure) -> bool:
+    """
+    Tell whether a message failed often enough to be in quarantine.
+
+    What has no unique-id is not: it could not be told from the others.
+    """
+    return failure.visits >= QUARANTINE_VISITS and unique_id != NAMELESS
+
+
+def next_try(unique_id: UniqueId, failure: Failure) -> float:
     """
     Return when a message that failed so is tried again (seconds since 1970).
 
     0.0: at the next visit.
     """
-    rests = failure.visits >= QUARANTINE_VISITS
-    return failure.last + QUARANTINE_SECONDS if rests else 0.0
+    return failure.last + QUARANTINE_SECONDS if rests(unique_id, failure) else 0.0
 
 
 def forgotten(

@@ -22,7 +22,7 @@ from popfetchd.errors import DiskFull
 from popfetchd.maildrop.dialogue import Dialogue, State, error, ok
 from popfetchd.metrics import Metrics, Watched
 from popfetchd.report import standing
-from popfetchd.selection import QUARANTINE_SECONDS
+from popfetchd.selection import NAMELESS, QUARANTINE_SECONDS
 from popfetchd.values import Habits, Outcome, Skip
 from tests.world import world
 
@@ -203,6 +203,50 @@ def test_three_poisoned_messages_hold_up_nobody(here):
     for _ in range(6):
         here.visit(delete_after=0.0)
     assert 3 == here.ledger.state("alice").quarantined
+
+
+def no_unique_ids():
+    return lambda *_: error("unknown command")
+
+
+def one_unique_id():
+    return lambda self, text: self._scan(text, lambda _: "the-same")
+
+
+def new_unique_ids():
+    sessions = itertools.count()
+
+    def answer(self, text):
+        session = next(sessions)
+        return self._scan(text, lambda message: f"{session}-{message.unique_id}")
+
+    return answer
+
+
+@pytest.mark.parametrize("naming", [no_unique_ids, one_unique_id, new_unique_ids])
+@pytest.mark.parametrize("poison", [stalls, drops_the_line, sends_nonsense_behind])
+def test_a_poisoned_message_without_a_name_holds_up_nobody(here, naming, poison):
+    """
+    Where no unique-id tells which it is, those behind it are archived all the same, and
+    `status` shows that there is one until there is none.
+    """
+    sent = letters(120)
+    here.deliver(*sent)
+    here.speak(RETR=poisoned(poison), UIDL=naming())
+
+    here.visit()
+    here.visit()
+
+    assert_exactly_once(here, [octets for octets in sent if POISON not in octets])
+    for _ in range(3):
+        assert Outcome.FAILURE is here.visit().outcome
+    assert 0 == here.ledger.state("alice").quarantined
+    assert here.ledger.failures("alice")
+
+    here.speak(UIDL=no_unique_ids())
+    assert Outcome.SUCCESS is here.visit().outcome
+    assert_exactly_once(here, sent)
+    assert NAMELESS not in here.ledger.failures("alice")
 
 
 # -- numbers that change --------------------------------------------------------------

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from popfetchd import selection
 from popfetchd.selection import (
+    NAMELESS,
     QUARANTINE_SECONDS,
     QUARANTINE_VISITS,
     RESET_LEAST,
@@ -416,9 +417,27 @@ def test_a_quarantine_ends_after_a_day():
     """
     Until then nobody tries; who failed less often is tried at the next visit.
     """
-    rests = Failure(QUARANTINE_VISITS, NOW)
-    assert NOW + QUARANTINE_SECONDS == next_try(rests)
-    assert 0.0 == next_try(Failure(QUARANTINE_VISITS - 1, NOW))
+    often, once = Failure(QUARANTINE_VISITS, NOW), Failure(1, NOW)
+    assert NOW + QUARANTINE_SECONDS == next_try(UniqueId("a"), often)
+    assert 0.0 == next_try(UniqueId("a"), once)
+    assert 0.0 == next_try(NAMELESS, often)
+
+
+@pytest.mark.parametrize("name", [NAMELESS, UniqueId("of another session")])
+def test_where_names_do_not_tell_what_failed_each_visit_goes_another_way(name):
+    """
+    The second one backwards, and the others in an order of their own; nothing is left out.
+    """
+    there = listing(*[(None, 100)] * 20)
+
+    orders = [
+        numbers(select(there, [], {name: Failure(n, NOW)}, ACCOUNT, NOW).wanted)
+        for n in (1, 3, 5)
+    ]
+
+    assert [*range(20, 0, -1)] == orders[0]
+    assert [[*range(1, 21)]] * 3 == [sorted(order) for order in orders]
+    assert 3 == len(set(map(tuple, orders)))
 
 
 def test_a_message_that_is_gone_is_forgotten_after_two_days():

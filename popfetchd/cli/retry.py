@@ -22,7 +22,7 @@ from popfetchd.cli.opened import opened
 from popfetchd.cli.tables import show_json, show_table
 from popfetchd.ledger import Ledger
 from popfetchd.logs import clean
-from popfetchd.selection import QUARANTINE_VISITS
+from popfetchd.selection import rests
 from popfetchd.values import Account, Failure, UniqueId
 
 
@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> int:
 
 def _chosen(failures: dict[UniqueId, Failure], named: str | None) -> list[UniqueId]:
     if named is None:
-        return [m for m, f in failures.items() if f.visits >= QUARANTINE_VISITS]
+        return [m for m, f in failures.items() if rests(m, f)]
     return [m for m in failures if named in {m, clean(m)}]
 
 
@@ -72,6 +72,6 @@ def _unknown(account: Account, failures: dict[UniqueId, Failure], named: str) ->
         f"popfetchd: no message {clean(named)} of {account.name} failed",
         file=sys.stderr,
     )
-    there = ", ".join(map(clean, failures)) or "none"
+    there = ", ".join(map(clean, filter(None, failures))) or "none"
     print(f"  hint: there are: {there}", file=sys.stderr)
     return Exit.USAGE

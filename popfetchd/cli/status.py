@@ -14,7 +14,7 @@ from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import looked
 from popfetchd.cli.tables import moment, show_json, show_table
 from popfetchd.report import standing
-from popfetchd.selection import QUARANTINE_VISITS, next_try
+from popfetchd.selection import next_try, rests
 from popfetchd.values import Account, AccountName, AccountState, Failure, UniqueId
 
 
@@ -80,14 +80,13 @@ def _row(account: Account, state: AccountState, now: float) -> tuple[str, ...]:
 def _message(
     name: AccountName, unique_id: UniqueId, failure: Failure
 ) -> tuple[str, ...]:
-    rests = failure.visits >= QUARANTINE_VISITS
     return (
         name,
-        unique_id,
-        "quarantined" if rests else "failing",
+        unique_id or "(none)",
+        "quarantined" if rests(unique_id, failure) else "failing",
         moment(failure.first, "unknown"),
         str(failure.visits),
-        moment(next_try(failure), "next visit"),
+        moment(next_try(unique_id, failure), "next visit"),
         failure.why,
     )
 
@@ -105,11 +104,11 @@ def _as_json(
     messages = [
         {
             "unique_id": unique_id,
-            "quarantined": failure.visits >= QUARANTINE_VISITS,
+            "quarantined": rests(unique_id, failure),
             "failing_since": failure.first,
             "visits": failure.visits,
             "last": failure.last,
-            "next_try": next_try(failure),
+            "next_try": next_try(unique_id, failure),
             "why": failure.why,
         }
         for unique_id, failure in failed.items()
