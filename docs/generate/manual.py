@@ -142,9 +142,11 @@ def _exits() -> str:
     meanings = source.of_class(Exit)
     codes = [(str(int(code)), _text(_exit(code, meanings[code.name]))) for code in Exit]
     worst = ", ".join(str(int(code)) for code in WORST_FIRST[1:-1])
-    return _items(codes) + _paragraphs(
-        [f"Of several accounts, the first of {worst} that occurred."]
+    told = (
+        f"Of several accounts, the first of {worst} that occurred. Behind a colon stand "
+        "the reasons of failures, as the log and `popfetchd status` tell them."
     )
+    return _paragraphs([told]) + _items(codes)
 
 
 def _exit(code: Exit, meaning: str) -> str:
@@ -194,7 +196,7 @@ def _items(items: Iterable[tuple[str, str]]) -> str:
 
 
 def _paragraphs(texts: Iterable[str]) -> str:
-    return "".join(f".PP\n{_text(text)}\n" for text in texts)
+    return "\n.PP\n".join(map(_text, texts)) + "\n"
 
 
 def _see_also(*pages: tuple[str, int]) -> str:

@@ -37,7 +37,7 @@ class Exit(IntEnum):
     CANNOT_CREATE = 73
     """the archive or the ledger"""
     TRY_AGAIN = 75
-    """for now; it will be tried again"""
+    """come back later"""
     NO_PERMISSION = 77
     """the credentials, or where they are read"""
     CONFIGURATION = 78
