@@ -192,6 +192,15 @@ def test_a_refused_top_is_a_quirk(here):
     assert {"no-top"} == names(looked(here))
 
 
+def test_a_password_that_comes_back_in_capa_is_not_told(here):
+    """
+    Somebody may paste what `check` prints, or keep its JSON.
+    """
+    here.speak(CAPA=lambda *_: ok("") + f"UIDL\r\nX-ODD {SECRET}\r\n.\r\n".encode())
+    seen = looked(here, Mechanism.USER)
+    assert ("UIDL", "X-ODD (secret)") == seen.announced["login"]
+
+
 def test_capabilities_are_told_for_each_time(here):
     """
     None where CAPA is refused; what we do not know as the server wrote it.

@@ -182,6 +182,12 @@ def test_capabilities_are_read() -> None:
     assert "Strange Server-1" == found.implementation
 
 
+def test_nobody_is_kept_from_his_mail_by_a_login_delay() -> None:
+    """More than a day between two logins is not believed."""
+    found = Capabilities.parse(b"LOGIN-DELAY 999999999\r\n")
+    assert 86_400.0 == found.login_delay
+
+
 def test_no_capabilities_say_nothing() -> None:
     """Without CAPA nothing is known."""
     found = Capabilities()

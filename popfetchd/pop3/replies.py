@@ -57,6 +57,10 @@ again soon would only keep it locked.
 LONGEST_REASON = 512
 """Characters of a refusal that are searched for words: a reply of RFC 2449 §4 is no longer."""
 
+LONGEST_LOGIN_DELAY = 86_400.0
+"""Seconds between two logins that a server is believed to want: who asks for more (it may
+mean milliseconds) would keep an account from its mail, and for 31 years at worst."""
+
 LOGIN_COMMANDS = frozenset({"USER", "PASS", "APOP", "AUTH"})
 """Where -ERR without a code means the credentials (RFC 3206 came late, and to few)."""
 
@@ -241,9 +245,10 @@ class Capabilities:
     @property
     def login_delay(self) -> float | None:
         """
-        Seconds that must pass between two logins (RFC 2449 §6.5).
+        Seconds that must pass between two logins (RFC 2449 §6.5); bounded.
         """
-        return self._number("LOGIN-DELAY")
+        delay = self._number("LOGIN-DELAY")
+        return None if delay is None else min(delay, LONGEST_LOGIN_DELAY)
 
     @property
     def expire(self) -> float | None:

@@ -219,7 +219,7 @@ class Session:
         if self._exchange(Command.CAPA).ok:
             body = self._collect("CAPABILITY_OCTETS", CAPABILITY_OCTETS)
             self.capabilities = Capabilities.parse(body)
-            self.announced[occasion] = self.capabilities
+            self.announced[occasion] = Capabilities.parse(self._masked(body))
 
     def _start_tls(self, contexts: TlsContexts) -> None:
         """
