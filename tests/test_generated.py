@@ -20,7 +20,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from docs.generate import ROOT, documents, keys, manual, source
-from popfetchd.config import kinds
+from popfetchd.config import kinds, show
 from popfetchd.config.load import load
 from popfetchd.daemon import SIGNALS
 
@@ -97,6 +97,18 @@ def test_a_key_without_a_group_is_refused(monkeypatch):
     monkeypatch.delitem(keys.GROUPS, "What leaves the server")
     with pytest.raises(ValueError, match="delete_after, trust_archive"):
         keys.of_accounts()
+
+
+def test_every_key_has_a_row():
+    """
+    The page of the configuration has a row for each key that any mapping may hold.
+    """
+    schema = show.schema()
+    mappings = [of.get("properties", {}) for of in schema["$defs"].values()]
+    wanted = {key for mapping in (*mappings, schema["properties"]) for key in mapping}
+    page = DOCUMENTS[ROOT / "docs/configuration.md"]
+    told = re.findall(r"^\| `(?:\w+\.)?(\w+)` \|", page, re.MULTILINE)
+    assert wanted == set(told)
 
 
 def test_signals_are_told():
