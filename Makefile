@@ -86,9 +86,9 @@ smoke: $(STAMPS)/dev
 	@.ci/smoke $(BIN)/python
 
 lock:
-	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --extra socks --group dev -o locks/dev.lock pyproject.toml -
-	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --extra socks -c locks/dev.lock -o locks/demo.lock pyproject.toml -
-	$(COMPILE) --extra socks -c locks/dev.lock -o locks/runtime.lock pyproject.toml
+	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --extra socks --extra basic-auth --group dev -o locks/dev.lock pyproject.toml -
+	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --extra socks --extra basic-auth -c locks/dev.lock -o locks/demo.lock pyproject.toml -
+	$(COMPILE) --extra socks --extra basic-auth -c locks/dev.lock -o locks/runtime.lock pyproject.toml
 	echo 'atheris==3.0.0' | $(COMPILE) -o locks/fuzz.lock -
 
 clean:

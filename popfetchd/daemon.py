@@ -36,7 +36,7 @@ from popfetchd.archive.interface import Archive
 from popfetchd.archive.inventory import ledgers_at
 from popfetchd.archive.opening import archive_at
 from popfetchd.config import load
-from popfetchd.config.model import Configuration
+from popfetchd.config.model import Configuration, Http
 from popfetchd.config.plain import accounts as plain_accounts
 from popfetchd.errors import (
     AccountLocked,
@@ -77,7 +77,7 @@ from popfetchd.values import (
 )
 from popfetchd.verify import Tools, repair, verify
 from popfetchd.verify import Watch as Reader
-from popfetchd.web import Refusal, Site, parse_listen
+from popfetchd.web import Access, Guard, Refusal, Site, parse_listen, tls_context
 from popfetchd.web import Server as WebServer
 
 
@@ -409,7 +409,7 @@ class Service:
         )
         try:
             self._check_ledger(loaded)
-            self._web = serve(loaded.configuration.http.listen, site)
+            self._web = serve(loaded.configuration.http, site)
         except PopfetchdError:
             self.ledger.close()
             raise
@@ -520,6 +520,7 @@ class Service:
         try:
             loaded = load.load(self._path, self._environ)
             self._refuse_what_needs_a_restart(loaded.configuration)
+            self._web.access = access(loaded.configuration.http)
         except PopfetchdError as error:
             self._refused(NOT_TAKEN, str(error).splitlines(), error.hint)
             self.reporter.refused(error, time.time())
@@ -537,8 +538,15 @@ class Service:
     def _refuse_what_needs_a_restart(self, configuration: Configuration) -> None:
         mistakes = [
             Mistake(str(self._path), 0, 0, f"{key}: a change needs a restart")
-            for key in ("ledger", "http")
-            if getattr(configuration, key) != getattr(self._configuration, key)
+            for key, old, new in (
+                ("ledger", self._configuration.ledger, configuration.ledger),
+                (
+                    "http: listen",
+                    self._configuration.http.listen,
+                    configuration.http.listen,
+                ),
+            )
+            if old != new
         ]
         if mistakes:
             raise ConfigurationError(mistakes)
@@ -658,15 +666,29 @@ def _earliest(state: AccountState, account: Account) -> float:
     )
 
 
-def serve(listen: str, site: Site) -> WebServer:
+def serve(http: Http, site: Site) -> WebServer:
     """
-    Bind the address that `http.listen` names. Raises AddressTaken.
+    Bind the address that `http.listen` names. Raises AddressTaken, ConfigurationError.
     """
-    host, port = parse_listen(listen)
+    host, port = parse_listen(http.listen)
+    admitted = access(http)
     try:
-        return WebServer(host, port, site)
+        return WebServer(host, port, site, admitted)
     except OSError as error:
-        raise AddressTaken(listen, error.strerror or str(error)) from error
+        raise AddressTaken(http.listen, error.strerror or str(error)) from error
+
+
+def access(http: Http) -> Access:
+    """
+    Return how the pages may be reached. Raises ConfigurationError.
+    """
+    tls, users = http.tls, http.basic_auth_users
+    return Access(
+        tls_context(tls.cert_file, tls.key_file) if tls else None,
+        Guard({name: hashed.get_secret_value() for name, hashed in users.items()})
+        if users
+        else None,
+    )
 
 
 def set_up_logs(configuration: Configuration, environ: Mapping[str, str]) -> None:

@@ -136,14 +136,32 @@ def test_the_address_is_read_from_the_configuration(tmp_path, text, address):
     """
     path = tmp_path / "popfetchd.yaml"
     path.write_text(text)
-    assert address == healthcheck._address(path)
+    assert f"http://{address}" == healthcheck._service(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme"),
+    [
+        ("http:\n  tls:\n    cert_file: /x\n", "https"),
+        ("http: {tls: {key_file: /k, cert_file: /x}}\n", "https"),
+        ("# http: {tls: {cert_file: /x}}\n", "http"),
+        ("accounts:\n  - tls: implicit\n    client_cert: /x\n", "http"),
+    ],
+)
+def test_a_certificate_is_read_from_the_configuration(tmp_path, text, scheme):
+    """
+    Where the pages have one, it asks over TLS.
+    """
+    path = tmp_path / "popfetchd.yaml"
+    path.write_text(text)
+    assert f"{scheme}://127.0.0.1:10995" == healthcheck._service(path)
 
 
 def test_without_a_configuration_the_default_is_asked(capsys):
     """
     That it could not be read is told.
     """
-    assert "127.0.0.1:10995" == healthcheck._address(Path("/nonexistent/x.yaml"))
+    assert "http://127.0.0.1:10995" == healthcheck._service(Path("/nonexistent/x.yaml"))
     assert "asking 127.0.0.1:10995" in capsys.readouterr().err
 
 

@@ -131,6 +131,30 @@ def test_examples(folder, path):
     assert (path.parent / schema).is_file()
 
 
+def test_passwords_without_what_reads_them(write, monkeypatch):
+    """
+    Pages that nobody could be kept from are refused, and not only doubted.
+    """
+    hashed = "$2y$10$" + 53 * "x"
+    write(
+        "c.yaml", ALICE + f"ledger: /l\nhttp: {{basic_auth_users: {{a: {hashed}}}}}\n"
+    )
+    assert "a" in load().configuration.http.basic_auth_users
+    monkeypatch.setattr(rules, "find_spec", lambda _: None)
+    needs = "needs what is not installed: pip install popfetchd[basic-auth]"
+    assert [f"c.yaml:9:26: http: basic_auth_users: {needs}"] == refused()
+
+
+def test_a_certificate_s_path_starts_from_its_file(write):
+    """
+    As every path in a configuration.
+    """
+    write("c.yaml", ALICE + "ledger: /l\nhttp: {tls: {cert_file: x.pem}}\n")
+    tls = load().configuration.http.tls
+    assert Path.cwd() / "x.pem" == tls.cert_file
+    assert None is tls.key_file
+
+
 # -- one file -------------------------------------------------------------------------
 
 

@@ -227,3 +227,22 @@ def test_examples_hold_known_keys_only():
     schema = show.schema()
     assert set(written) <= set(schema["properties"])
     assert set(written["defaults"]) <= set(schema["$defs"]["Defaults"]["properties"])
+
+
+def test_who_may_see_the_pages_is_shown_without_hashes(tmp_path):
+    """
+    Names are, and files; a hash can be guessed at, and is hidden.
+    """
+    hashed = "$2y$10$" + 53 * "x"
+    path = tmp_path / "popfetchd.yaml"
+    path.write_text(
+        WRITTEN
+        + f"http: {{tls: {{cert_file: /c}}, basic_auth_users: {{prom: {hashed}}}}}\n"
+    )
+    path.chmod(0o600)
+    shown = yaml.safe_load(show.shown(load.load(path, {}).configuration))
+    assert {
+        "listen": "127.0.0.1:10995",
+        "tls": {"cert_file": "/c"},
+        "basic_auth_users": {"prom": "(hidden)"},
+    } == shown["http"]

@@ -13,8 +13,10 @@ import json
 import re
 import signal
 import socket
+import ssl
 import threading
 import time
+import urllib.parse
 import urllib.request
 
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 
 from popfetchd.maildrop.certificate import certify
 from tests.desk import CANARY, PATIENCE, desk, letter, until, value
@@ -325,7 +328,7 @@ def test_what_needs_a_restart_is_refused_in_plain_words(here):
         refused = service.logged("configuration refused, the old one stays")
         assert [
             f"{here.path}: ledger: a change needs a restart",
-            f"{here.path}: http: a change needs a restart",
+            f"{here.path}: http: listen: a change needs a restart",
         ] == refused["mistakes"]
         assert 0 == service.metric("popfetchd_config_last_reload_successful")
         assert not (here.directory / "other.db").exists()
@@ -362,6 +365,43 @@ def test_a_reload_reads_a_renewed_authority(here):
         ca_file.write_bytes(here.certificate.ca_file.read_bytes())
         service.reload()
         assert 1 == service.logged("visit ended")["archived"]
+        assert 0 == service.stop()
+
+
+def test_a_reload_takes_a_renewed_certificate_of_the_pages(here):
+    """
+    Who comes next is shown the new one; one that is no good is refused, and changes
+    nothing.
+    """
+    cert, key = here.directory / "page.pem", here.directory / "page.key"
+
+    def renew():
+        leaf = trustme.CA().issue_cert("127.0.0.1")
+        leaf.cert_chain_pems[0].write_to_path(cert)
+        here.private(key.name, leaf.private_key_pem.bytes().decode())
+
+    def seen():
+        address = urllib.parse.urlsplit(service.url)
+        return ssl.get_server_certificate((address.hostname, address.port), timeout=5)
+
+    renew()
+    tls = {"cert_file": str(cert), "key_file": str(key)}
+    here.write(here.account("alice"), http={"listen": "127.0.0.1:0", "tls": tls})
+    with running(here) as service:
+        service.heard("READY=1")
+        assert service.url.startswith("https://")
+        first = seen()
+        renew()
+        service.reload()
+        second = seen()
+        assert first != second
+        cert.write_text("nonsense")
+        service.reload()
+        refused = service.logged("configuration refused, the old one stays")
+        assert re.match(
+            rf"{cert}: cannot be used as http: tls: cert_file: ", *refused["mistakes"]
+        )
+        assert second == seen()
         assert 0 == service.stop()
 
 

@@ -53,12 +53,13 @@ class Group:
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "http": model.Http,
+    "http.tls": model.HttpTls,
     "log": model.Log,
     "metrics": model.Metrics,
     "limits": model.Limits,
     "archive": model.Archive,
 }
-"""Keys that hold a mapping of keys."""
+"""Keys that hold a mapping of keys, by where they stand."""
 
 WITHIN = {
     "Defaults": "a mapping of keys that an account may have, but for `name` and `user`",
@@ -74,6 +75,7 @@ ELSEWHERE = {
     "lists_partly": "false",
     "recent": "false",
     "client_key": "in `client_cert`",
+    "key_file": "in `cert_file`",
     "server_name": "`host`",
     "verify_every": "not at all",
     "max_message_size": "no limit",
@@ -199,8 +201,13 @@ def of_accounts() -> tuple[Group, ...]:
 
 
 def _within(section: str, place: str) -> list[Key]:
-    keys = _of(SECTIONS[section], place)
-    return [replace(key, name=f"{section}.{key.name}") for key in keys]
+    keys = []
+    for key in _of(SECTIONS[section], place):
+        name = f"{section}.{key.name}"
+        keys.append(replace(key, name=name))
+        if name in SECTIONS:
+            keys += _within(name, place)
+    return keys
 
 
 def _of(of: type[BaseModel], place: str) -> list[Key]:

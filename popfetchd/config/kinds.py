@@ -106,6 +106,10 @@ def _spelled_pins(pins: tuple[str, ...]) -> list[str] | None:
     return [*pins] or None
 
 
+def _spelled_users(users: dict[str, SecretStr] | None) -> dict[str, str] | None:
+    return None if users is None else dict.fromkeys(users, HIDDEN)
+
+
 def _optionally(spell: Callable[[Any], str]) -> PlainSerializer:
     return PlainSerializer(lambda value: None if value is None else spell(value))
 
@@ -256,6 +260,18 @@ Patterns = Annotated[
 
 Listen = Annotated[str, _scalar(readers.listen), _schema("string", minLength=1)]
 """an address and a port, such as `127.0.0.1:10995` or `"[::1]:10995"`"""
+
+Users = Annotated[
+    dict[str, SecretStr],
+    BeforeValidator(readers.users),
+    PlainSerializer(_spelled_users),
+    _schema(
+        "object",
+        additionalProperties={"type": "string", "pattern": readers.BCRYPT},
+        minProperties=1,
+    ),
+]
+"""a mapping of names to bcrypt hashes, as htpasswd -nBC 10 NAME prints them"""
 
 _fingerprint = {"type": "string", "pattern": readers.FINGERPRINT}
 Fingerprints = Annotated[

@@ -50,6 +50,8 @@ RELATIVE = (
     "client_key",
     "password_file",
     "access_token_file",
+    "cert_file",
+    "key_file",
 )
 """Keys whose paths may start from the folder of their file."""
 
@@ -118,16 +120,22 @@ def _whole(
     Return the configuration without its accounts; None if it is mistaken.
     """
     _anchor(root, main.folder)
+    http = root.get("http")
+    tls = http.get("tls") if isinstance(http, Mapping) else None
+    if isinstance(tls, Mapping):
+        _anchor(tls, main.folder)
     ledger = find.ledger(environ)
     keys = rules.beneath(root, Mapping(ledger=str(ledger)) if ledger else Mapping())
     keys["defaults"] = defaults or Defaults()
     keys["accounts"] = ()
     main.mistakes += told(main, root, _without_accounts(root))
     try:
-        return Configuration.model_validate(keys)
+        whole = Configuration.model_validate(keys)
     except ValidationError as error:
         main.mistakes += told(main, root, faults(error, Configuration, keys))
         return None
+    main.mistakes += told(main, root, rules.unserved(whole.http))
+    return whole
 
 
 def _without_accounts(root: Mapping) -> Iterator[Fault]:

@@ -174,6 +174,17 @@ class Account(Settings):
     """Where messages are kept."""
 
 
+class HttpTls(Strict):
+    """
+    With which certificate the pages are served; read again at each reload.
+    """
+
+    cert_file: kinds.AbsolutePath
+    """The certificate (PEM), and the authorities between."""
+    key_file: kinds.AbsolutePath | None = None
+    """Its key (PEM, not encrypted), unless it stands in `cert_file`."""
+
+
 class Http(Strict):
     """
     What is served over HTTP: /metrics, /healthz, /readyz and a status page.
@@ -181,6 +192,12 @@ class Http(Strict):
 
     listen: kinds.Listen = "127.0.0.1:10995"
     """address:port"""
+    tls: HttpTls | None = None
+    """With it, everything is served over TLS, and nothing in clear."""
+    basic_auth_users: kinds.Users | None = None
+    """Who may see the pages: names, and bcrypt hashes of their passwords, as in
+    Prometheus' web configuration; needs popfetchd[basic-auth]. /healthz and /readyz stay
+    open."""
 
 
 class Log(Strict):

@@ -414,3 +414,27 @@ def listen(text: str) -> str:
             "0.0.0.0:10995 and [::1]:10995"
         )
     return text
+
+
+BCRYPT = r"^\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}$"
+"""Up to a cost of 14: a second of CPU for each guess is enough."""
+
+USERS = (
+    "must be a mapping of names to bcrypt hashes of a cost of 4 to 14, such as "
+    "`htpasswd -nBC 10 NAME` prints: $2y$10$ and 53 characters more"
+)
+
+
+def users(value: object) -> dict[str, str]:
+    """
+    Read names and the bcrypt hashes of their passwords.
+    """
+    # Nothing is repeated: the password itself is easily written here.
+    if not isinstance(value, dict) or not value:
+        raise ValueError(USERS)
+    for user, hashed in value.items():
+        if not re.fullmatch(BCRYPT, written(hashed)):
+            raise ValueError(USERS)
+        if ":" in line(str(user)):
+            raise ValueError("holds a name with `:`, which no browser can send")
+    return {str(user): str(hashed) for user, hashed in value.items()}

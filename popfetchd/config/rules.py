@@ -25,7 +25,7 @@ from pathlib import Path
 
 from popfetchd.config import plain, providers
 from popfetchd.config.document import Mapping, Text
-from popfetchd.config.model import Account, Settings
+from popfetchd.config.model import Account, Http, Settings
 from popfetchd.config.scalars import spelled_duration
 from popfetchd.values import ArchiveFormat, Mechanism, TlsMode
 
@@ -327,6 +327,17 @@ def _too_often(own: Mapping, settings: Settings) -> Iterator[Fault]:
             f"the server wants {spelled_duration(least)} between logins: some visits "
             f"will be skipped; `every: {spelled_duration(least + settings.jitter)}` is "
             "often enough",
+        )
+
+
+def unserved(http: Http) -> Iterator[Fault]:
+    """
+    Yield what the pages would need and is not there. No doubt: they would stand open.
+    """
+    if http.basic_auth_users and not find_spec("bcrypt"):
+        yield Fault(
+            ("http", "basic_auth_users"),
+            "needs what is not installed: pip install popfetchd[basic-auth]",
         )
 
 

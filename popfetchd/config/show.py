@@ -4,7 +4,8 @@ A configuration for people and editors: the effective one, and the JSON schema.
 Rules of this file:
 
 - Every secret is `(hidden)`, the arguments of a command too.
-- What is shown can be read again, and means the same but for its secrets. The defaults
+- What is shown can be read again, and means the same but for its secrets (a hidden hash
+  is refused: better than pages that stand open). The defaults
   stand in each account, and the accounts of further files among the others.
 """
 
@@ -42,7 +43,9 @@ def shown(configuration: Configuration) -> str:
     """
     Return *configuration* as YAML, complete and without secrets.
     """
-    whole = configuration.model_dump(mode="json", exclude={"accounts"})
+    whole = configuration.model_dump(
+        mode="json", exclude={"accounts"}, exclude_none=True
+    )
     whole["accounts"] = [_account(account) for account in configuration.accounts]
     text: str = yaml.dump(whole, Dumper=DUMPER, sort_keys=False, allow_unicode=True)
     return text
@@ -91,6 +94,9 @@ def _tidied(node: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds
         return [_tidied(item) for item in node]
     if not isinstance(node, dict):
         return node
+    if isinstance(section := node.get("default"), dict):
+        said = {key: value for key, value in section.items() if value is not None}
+        node = node | {"default": said}
     kinds = [
         kind
         for option in node.get("anyOf", ())

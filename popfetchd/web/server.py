@@ -8,6 +8,9 @@ Rules of this file:
   that rebinds its name to 127.0.0.1 reads nothing.
 - Whatever a client does is bounded: octets, seconds, connections. One that is silent
   holds up nobody else.
+- With a certificate each connection shakes hands in its own thread, within the same
+  seconds as a request. With passwords every page wants one but /healthz and /readyz:
+  they say one word, and what asks for them (a container, a balancer) has no password.
 - Nothing is logged: the request line is a stranger's text, and the scrape is routine.
 """
 
@@ -32,6 +35,7 @@ from popfetchd.metrics import CONTENT_TYPE
 from popfetchd.values import AccountName, AccountState
 from popfetchd.web import listing
 from popfetchd.web.address import host_of, is_loopback
+from popfetchd.web.guard import Access
 from popfetchd.web.page import POLICY, Refusal, Status, as_html, as_json
 
 
@@ -44,8 +48,15 @@ REQUEST_SECONDS = 10.0
 REQUEST_OCTETS = 16384
 """Of a request line and its header together: a browser's are below 4 KB."""
 
+OPEN = frozenset({"/healthz", "/readyz"})
+"""What needs no password."""
+
 STOP_SECONDS = 0.2
 """How soon a stop is noticed: the standard library looks for it this often."""
+
+
+CHALLENGE = 'Basic realm="popfetchd", charset="UTF-8"'
+"""RFC 7617 §2.1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +198,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(found.status)
         self.send_header("Content-Type", found.type)
         self.send_header("Content-Length", str(len(found.body)))
+        if found.status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", CHALLENGE)
         self.end_headers()
         if with_body:
             self.wfile.write(found.body)
@@ -195,7 +208,14 @@ class Handler(BaseHTTPRequestHandler):
         server, host = cast(Server, self.server), self.headers.get("Host")
         if server.loopback and host and not is_loopback(host_of(host)):
             return said(HTTPStatus.MISDIRECTED_REQUEST, "no such host here")
+        if not self._admitted(server.access):
+            return said(HTTPStatus.UNAUTHORIZED, "who are you?")
         return answer(server.site, self.path)
+
+    def _admitted(self, access: Access) -> bool:
+        if access.guard is None or self.path in OPEN:
+            return True
+        return access.guard.admits(self.headers.get("Authorization", ""))
 
     def end_headers(self) -> None:
         """
@@ -219,10 +239,14 @@ class Handler(BaseHTTPRequestHandler):
         """
 
 
+IN_THE_OPEN = Access()
+
+
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """
     Serves *site* on *host* and *port*, each connection in a thread of its own.
 
+    `access` may be replaced at any time; it holds for connections that come later.
     Raises OSError if the address is not to be had.
     """
 
@@ -231,12 +255,15 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = CONNECTIONS
 
-    def __init__(self, host: str, port: int, site: Site) -> None:
+    def __init__(
+        self, host: str, port: int, site: Site, access: Access = IN_THE_OPEN
+    ) -> None:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         self.address_family = family
         self.site = site
+        self.access = access
         self._places = BoundedSemaphore(CONNECTIONS)
         self._thread = Thread(
             target=self.serve_forever, args=(STOP_SECONDS,), name="web", daemon=True
@@ -264,7 +291,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         Where a person finds the status page.
         """
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
+        scheme = "https" if self.access.context else "http"
+        return f"{scheme}://{host}:{self.port}/"
 
     def start(self) -> None:
         """
@@ -301,6 +329,22 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             super().process_request_thread(request, client_address)  # type: ignore[arg-type]
         finally:
             self._places.release()
+
+    def finish_request(self, request: object, client_address: object) -> None:
+        """
+        Answer, over TLS if there is a certificate. In the connection's own thread.
+        """
+        context = self.access.context
+        if context is None:
+            super().finish_request(request, client_address)  # type: ignore[arg-type]
+            return
+        connection = cast(socket.socket, request)
+        connection.settimeout(REQUEST_SECONDS)
+        with context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        ) as channel:
+            channel.do_handshake()  # as a whole within that time
+            super().finish_request(channel, client_address)
 
     def handle_error(self, _request: object, _client_address: object) -> None:
         """
