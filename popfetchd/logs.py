@@ -64,7 +64,9 @@ _UNSAFE = re.compile(
     "\x00-\x1f\x7f-\x9f"  # C0 and C1: ESC, CSI, CR, LF …
     "\u2028\u2029"  # line and paragraph separators: some readers break there
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks
-    "\ufeff\ud800-\udfff"  # what cannot be seen or encoded
+    "\xad\u180e\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb"  # not to be seen
+    "\U000e0000-\U000e007f"  # tags: a whole sentence of them is invisible
+    "\ud800-\udfff"  # what cannot be encoded
     "]"
 )
 _CONFIDENTIAL = re.compile(
@@ -91,6 +93,8 @@ def clean(text: str) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 

@@ -200,11 +200,24 @@ def test_nothing_can_write_to_a_terminal(format_):
 
 def test_the_escape_says_what_it_was():
     """
-    Two digits below 256, four above; the rest of the text is untouched.
+    Two digits below 256, four above, eight beyond 65,535; the rest is untouched.
     """
     found = event(lambda log: log.info("hi", reply=HOSTILE, name="Žofie ⁂"))
     assert HARMLESS == found["reply"]
     assert "Žofie ⁂" == found["name"]
+
+
+def test_what_cannot_be_seen_is_shown():
+    """
+    Else two senders look the same; but what makes letters of a script join stays.
+    """
+    unseen = "pay\xadpal\u200b.example\u2060\ufff9\U000e0041"
+    shown = r"pay\xadpal\u200b.example\u2060\ufff9\U000e0041"
+    assert shown == logs.clean(unseen)
+    joined = (
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f680"
+    )
+    assert joined == logs.clean(joined)
 
 
 @given(st.text())

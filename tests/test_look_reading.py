@@ -79,6 +79,9 @@ def test_a_message_nested_too_deeply_is_shown_as_it_stands():
     assert nested.decode().replace("\r\n", "\n").split("\n") == lines(nested)
 
 
+MIXED = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     "octets",
     [
@@ -87,8 +90,20 @@ def test_a_message_nested_too_deeply_is_shown_as_it_stands():
         HEAD + b"Content-Type: message/rfc822\r\n\r\n" * 20_000,
         HEAD + b"Content-Type: text/plain; charset=punycode\r\n\r\n" + b"a" * 1_000_000,
         HEAD + b"\r\n" + b"x" * 1_000_000,
+        HEAD + MIXED + b"--b\r\n\r\n" * 140_000,
+        HEAD
+        + b"Content-Type: message/delivery-status\r\n\r\n"
+        + b"a:\r\n\r\n" * 140_000,
     ],
-    ids=["semicolons", "parameters", "messages", "punycode", "one line"],
+    ids=[
+        "semicolons",
+        "parameters",
+        "messages",
+        "punycode",
+        "one line",
+        "parts",
+        "blocks",
+    ],
 )
 def test_a_megabyte_of_malice_costs_little(octets):
     """

@@ -32,9 +32,15 @@ MOST_PARTS = 100
 DEEPEST = 20
 """Levels of nesting; the parser's time grows with them, and mail has three or four."""
 
+MOST_BLOCKS = 2000
+"""Lines that may begin a part, or, in a report of delivery, a block of fields: the parser
+makes a message of each, a megabyte of them takes it ten seconds."""
+
 CONTENT_TYPE = re.compile(
     rb"^content-type:(?:.*\n[ \t])*.*", re.IGNORECASE | re.MULTILINE
 )
+
+BLANK_LINE = re.compile(rb"\n\r?(?=\n)")
 
 LONGEST_TYPE = 1000
 """Octets of a Content-Type field: the time for its parameters grows with their square."""
@@ -47,7 +53,7 @@ def lines(octets: bytes) -> list[str]:
     """
     Return the message, or the first part of one, in *octets* as lines of text.
     """
-    if _may_nest(octets) <= DEEPEST and _longest_type(octets) <= LONGEST_TYPE:
+    if _is_modest(octets):
         with suppress(MessageError, *NONSENSE):
             message = BytesParser().parsebytes(octets)
             return [*_fields(message), "", *_texts(message)]
@@ -58,10 +64,25 @@ NONSENSE = (LookupError, ValueError, TypeError, AttributeError)
 """What the parser raises where it does not understand what it was given."""
 
 
-def _may_nest(octets: bytes) -> int:
-    # Without one of these words no part has parts; the parser calls itself for each.
+def _is_modest(octets: bytes) -> bool:
     lowered = octets.lower()
+    return (
+        _may_nest(lowered) <= DEEPEST
+        and _longest_type(octets) <= LONGEST_TYPE
+        and _blocks(lowered) <= MOST_BLOCKS
+    )
+
+
+def _may_nest(lowered: bytes) -> int:
+    # Without one of these words no part has parts; the parser calls itself for each.
     return lowered.count(b"boundary") + lowered.count(b"message/")
+
+
+def _blocks(lowered: bytes) -> int:
+    parts = lowered.count(b"\n--") if b"boundary" in lowered else 0
+    if b"delivery-status" not in lowered:
+        return parts
+    return parts + len(BLANK_LINE.findall(lowered))
 
 
 def _longest_type(octets: bytes) -> int:
