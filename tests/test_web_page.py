@@ -86,7 +86,7 @@ def test_every_account_stands_there_with_what_concerns_it():
     told = unescape(Elements(text).text)
     for words in (
         *("40 s ago", "in 4 min", "2 h ago", "now", "never", "not planned", "12,345"),
-        *("all 3", "ok 1", "failing 1", "pending 1", "failing4 in a row"),
+        *("all 3", "ok 1", "failing 1", "pending 1", "failing 4 in a row"),
         *("auth: the server refused PASS", "check user & password"),
         *("messages in quarantine: 2", "too large: 7", "removals are paused"),
     ):

@@ -73,6 +73,12 @@ tbody tr:hover { background: var(--raised) }
 .alarm ul { margin: .3rem 0; padding-left: 1.2rem }
 nav { justify-content: space-between }
 nav span { display: flex; gap: .8rem } footer { margin: 1rem 0 }
+@media (max-width: 55rem) {
+  table, thead, tbody { display: block } th, td { border: 0; padding: .2rem .5rem }
+  tr { display: flex; flex-wrap: wrap; border-bottom: 1px solid var(--line) }
+  td.n::after { content: " " attr(data-of); color: var(--soft) }
+  td.what { width: 100% } td.what:empty { display: none } br { display: none }
+  td.what br { display: inline } }
 """
 
 POLICY = (
@@ -259,16 +265,16 @@ def _row(item: Item, now: float) -> str:
         f'<td class="{Condition.of(state)}">{_condition(state)}',
         f"<td>{_ago(state.last_poll, now)}",
         f"<td>{_until(state.next_poll, now)}",
-        f'<td class="n">{state.archived:,}',
-        f'<td class="n">{state.waiting:,}',
-        f'<td class="n">{state.quarantined:,}',
+        f'<td class="n" data-of="archived">{state.archived:,}',
+        f'<td class="n" data-of="waiting">{state.waiting:,}',
+        f'<td class="n" data-of="quarantined">{state.quarantined:,}',
         f'<td class="what">{_trouble(state, now)}',
     ]
     return f"<tr>{''.join(cells)}</tr>"
 
 
 def _condition(state: AccountState) -> str:
-    times = f"<br>{state.consecutive_failures} in a row" if state.reason else ""
+    times = f" <br>{state.consecutive_failures} in a row" if state.reason else ""
     return f"{Condition.of(state)}{times}"
 
 
