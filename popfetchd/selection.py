@@ -93,7 +93,8 @@ class Selection:
     accounted: frozenset[RowId]
     astray: frozenset[Octets | None]
     """The octets of rows that are not accounted for, nor due: wanted messages of these
-    may be known by their headers."""
+    may be known by their headers. None while something failed that no unique-id tells:
+    it might fail at TOP, too, and so before the first RETR."""
     duplicated: frozenset[UniqueId]
     skipped: Mapping[Skip, int]
     reset: bool
@@ -140,7 +141,8 @@ def select(
         else:  # due, and only its content can tell which it is
             doubted += (copy.number for copy in copies)
     # What waits to be archived goes before what waits to be removed.
-    turns = (_in_turn(listing, n, failures) for n in (strangers, doubted, again))
+    lost = _lost(listing, failures)
+    turns = (_in_turn(listing, n, failures, lost) for n in (strangers, doubted, again))
     unsettled = Messages(listing, [*chain.from_iterable(turns)])
     wanted, skipped = _worth_it(unsettled, failures, account, now)
     return Selection(
@@ -150,7 +152,7 @@ def select(
         astray=frozenset(
             row.octets
             for row in known
-            if row.row not in accounted and not _due([row], account, now)
+            if not lost and row.row not in accounted and not _due([row], account, now)
         ),
         duplicated=frozenset(listing.repeated),
         skipped=skipped,
@@ -253,6 +255,7 @@ def _in_turn(
     listing: Listing,
     numbers: list[MessageNumber],
     failures: Mapping[UniqueId, Failure],
+    lost: int,
 ) -> list[MessageNumber]:
     # What failed before, or claims a whole session for itself, comes last, so that it
     # cannot hold up the rest (P3).
@@ -260,24 +263,24 @@ def _in_turn(
         failed = bool(failures) and listing.unique_ids.get(number) in failures
         return 2 * failed + (listing.octets.get(number, 0) > ROUND_OCTETS)
 
-    return sorted(_in_order(listing, sorted(numbers), failures), key=turn)
+    return sorted(_in_order(sorted(numbers), lost), key=turn)
 
 
-def _in_order(
-    listing: Listing,
-    numbers: list[MessageNumber],
-    failures: Mapping[UniqueId, Failure],
-) -> list[MessageNumber]:
-    # Nobody knows what has failed where it has no unique-id, or another one now: then
-    # each visit goes another way, the second one backwards, and so comes to the others.
-    lost = set(failures)
-    lost.difference_update(listing.unique_ids.values() if failures else ())
-    failed = sum(max(1, failures[unique_id].visits) for unique_id in lost)
-    if failed > BLAMED_AT_ONCE:
-        Random(failed).shuffle(numbers)  # noqa: S311 -- no secret, the same again
-    elif failed:
+def _in_order(numbers: list[MessageNumber], lost: int) -> list[MessageNumber]:
+    # Each visit goes another way, the second one backwards, and so comes to the others.
+    if lost > BLAMED_AT_ONCE:
+        Random(lost).shuffle(numbers)  # noqa: S311 -- no secret, the same again
+    elif lost:
         numbers.reverse()
     return numbers
+
+
+def _lost(listing: Listing, failures: Mapping[UniqueId, Failure]) -> int:
+    # How often something failed that nobody can tell any more: it has no unique-id, or
+    # another one now, or is gone.
+    lost = set(failures)
+    lost.difference_update(listing.unique_ids.values() if failures else ())
+    return sum(max(1, failures[unique_id].visits) for unique_id in lost)
 
 
 def _worth_it(

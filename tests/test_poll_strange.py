@@ -249,6 +249,29 @@ def test_a_poisoned_message_without_a_name_holds_up_nobody(here, naming, poison)
     assert NAMELESS not in here.ledger.failures("alice")
 
 
+@pytest.mark.parametrize("naming", [no_unique_ids, new_unique_ids])
+def test_a_poisoned_header_without_a_name_holds_up_nobody(here, naming):
+    """
+    There TOP tells what is archived already. A message that breaks the session at TOP,
+    too, does so before any RETR in one visit only; the next ones ask for no TOP.
+    """
+    sent = letters(120)
+    here.deliver(*sent[:60])
+    here.speak(UIDL=naming())
+    here.visit()
+    here.deliver(*sent[60:])
+
+    def answer(self, text):
+        octets = self._message(text.split()[0]).octets
+        return stalls(self, octets) if POISON in octets else Dialogue._top(self, text)
+
+    here.speak(UIDL=naming(), RETR=poisoned(stalls), TOP=answer)
+    for _ in range(8):
+        here.visit()
+
+    assert_exactly_once(here, [octets for octets in sent if POISON not in octets])
+
+
 # -- numbers that change --------------------------------------------------------------
 
 
