@@ -94,6 +94,8 @@ def _observed(state: AccountState, report: PollReport) -> AccountState:
         last_poll=report.ended,
         archived=state.archived + report.archived,
         last_login=report.logged_in or state.last_login,
+        # Counts from the login, whatever became of the listing.
+        login_delay=report.login_delay or state.login_delay,
     )
     if report.channel is not None:
         expiry = report.channel.certificate_expiry or 0.0

@@ -509,6 +509,20 @@ def test_a_login_floor_is_honoured(here):
     assert Outcome.SUCCESS == here.visit().outcome
 
 
+def test_a_login_floor_is_honoured_after_a_failure(here):
+    """
+    The server counts from the login, also where the visit fails behind it.
+    """
+    here.speak(
+        CAPA=lambda _self, _t: ok("") + b"LOGIN-DELAY 900\r\n.\r\n",
+        UIDL=lambda *_: error("[SYS/TEMP] not now"),
+    )
+    assert isinstance(here.visit().failure, SystemTemporary)
+    here.time += 899
+
+    assert isinstance(here.visit().failure, TooSoon)
+
+
 def test_a_login_floor_counts_from_the_servers_answer(here):
     """
     LOGIN-DELAY begins with the +OK to the login, which a server may take its time for.
