@@ -13,7 +13,7 @@ import pytest
 from popfetchd.errors import AccountLocked
 from popfetchd.ledger import AccountLock, Ledger
 from popfetchd.maildrop.dialogue import Dialogue, error
-from popfetchd.selection import QUARANTINE_SECONDS
+from popfetchd.selection import NAMELESS, QUARANTINE_SECONDS
 from popfetchd.values import AccountName, UniqueId
 from tests.desk import desk, letter
 from tests.world import dialogue
@@ -174,6 +174,22 @@ def test_retry_beside_a_ledger_that_is_open(here):
     here.type("fetch", "alice")
     with Ledger(here.directory / "state" / "ledger.db", now=time.time):
         assert 0 == here.type("retry", "alice")[0]
+
+
+def test_what_has_no_unique_id_fails_and_is_in_no_quarantine(here):
+    """
+    `status` shows it at each visit; there is nothing that `retry` could lift.
+    """
+    with Ledger(here.directory / "state" / "ledger.db", now=time.time) as ledger:
+        for _ in range(4):
+            ledger.fail(AccountName("bob"), [NAMELESS], "it stalls")
+
+    _, out, _ = here.type("status")
+    assert re.search(r"bob +\(none\) +failing +\S+ \S+ +4 +next visit +it stalls", out)
+    bob = json.loads(here.type("status", "--json")[1])[1]["failed_messages"][0]
+    assert (False, 0.0) == (bob["quarantined"], bob["next_try"])
+    assert (0, "", "bob: nothing is in quarantine\n") == here.type("retry", "bob")
+    assert "there are: none" in here.type("retry", "bob", "x")[2]
 
 
 def test_retry_waits_for_a_visit(here, monkeypatch):
