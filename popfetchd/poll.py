@@ -51,7 +51,7 @@ from popfetchd.archive.form import header_digest
 from popfetchd.archive.interface import Archive
 from popfetchd.archive.inventory import highest_at, ledgers_at
 from popfetchd.archive.likeness import likeness
-from popfetchd.archive.places import places
+from popfetchd.archive.places import is_there, places, stood_at
 from popfetchd.errors import (
     ArchiveError,
     CommandRefused,
@@ -65,6 +65,7 @@ from popfetchd.errors import (
     ServerRefusal,
     TooSoon,
     Unexpected,
+    UnsafeArchive,
     quote,
 )
 from popfetchd.ledger import Ledger
@@ -153,6 +154,14 @@ STAY_AWAKE = 240.0
 who is silent for ten minutes (RFC 1939 section 3), and some wait for less."""
 
 
+GONE = "messages were archived here, and nothing of it is left"
+
+GONE_HINT = (
+    "is its disk mounted? If you took it away on purpose, make the folder again, and "
+    "cur/ in it if it is a maildir"
+)
+
+
 class Watch(Protocol):
     """
     Somebody who looks on, such as a progress bar.
@@ -209,6 +218,8 @@ class Means:
     now: Callable[[], float]
     free: Callable[[Path], int] = free_octets
     """Octets that are free where an archive at this path is, or will be."""
+    there: Callable[[Destination], bool] = is_there
+    """Whether anything is left of an archive that was at a destination."""
 
 
 def poll(
@@ -939,6 +950,9 @@ class Visit:
         self, copies: Iterable[Archived]
     ) -> Iterator[tuple[RowId, Condition]]:
         for destination, group in groupby(copies, key=_home):
+            if not self.means.there(destination):
+                yield from ((archived.row, Condition.MISSING) for archived in group)
+                continue
             with self._archive(destination) as archive:
                 for archived in group:
                     yield archived.row, archive.check(archived.copy, archived.content)
@@ -1003,11 +1017,20 @@ class Visit:
 
     @contextmanager
     def _archive(self, destination: Destination) -> Iterator[Archive]:
+        self._see_mounted(destination)
         archive = self.means.archive(self.account, destination)
         try:
             yield archive
         finally:
             archive.close()
+
+    def _see_mounted(self, destination: Destination) -> None:
+        # Below an empty mount point, mail would be hidden as soon as the disk is back.
+        if self.means.there(destination):
+            return
+        former = self.means.ledger.places(self.account.name)
+        if any(stood_at(destination, place) for place in former):
+            raise UnsafeArchive(destination.path, GONE, GONE_HINT)
 
     @contextmanager
     def _stage(self, stage: Stage) -> Iterator[None]:

@@ -32,7 +32,17 @@ from popfetchd.errors import (
 )
 from popfetchd.maildrop.dialogue import BEFORE_LOGIN, Dialogue, error, ok, top
 from popfetchd.pop3.deadline import Deadline
-from popfetchd.values import Habits, Octets, Outcome, Since, Skip, UniqueId, Unproven
+from popfetchd.values import (
+    ArchiveFormat,
+    Destination,
+    Habits,
+    Octets,
+    Outcome,
+    Since,
+    Skip,
+    UniqueId,
+    Unproven,
+)
 from tests.world import world
 
 
@@ -1348,3 +1358,60 @@ def test_rounds_that_bring_nothing_nearer_end(here, monkeypatch):
 
 def refusing_top(_self, _argument):
     return error("unknown command")
+
+
+# -- an archive that is gone ----------------------------------------------------------
+
+
+def moved_away(here):
+    mail = here.directory / "mail"
+    mail.rename(here.directory / "elsewhere")
+    mail.mkdir()  # an empty mount point
+    return mail
+
+
+def test_nothing_is_fetched_below_an_empty_mount_point(here):
+    """
+    Where an archive was and nothing of it is left, nothing is made and nothing removed.
+    """
+    here.deliver(*letters(2))
+    here.visit()
+    mail = moved_away(here)
+
+    report = here.visit(delete_after=0.0)
+
+    assert "archive" == report.failure.reason
+    assert "is its disk mounted?" in report.failure.hint
+    assert ([], 2) == ([*mail.iterdir()], len(here.waiting()))
+
+
+def test_an_archive_that_was_taken_away_on_purpose_begins_anew(here):
+    """
+    Who makes the folder again, as the hint says, is believed.
+    """
+    here.deliver(*letters(2))
+    here.visit()
+    (moved_away(here) / "cur").mkdir()
+    here.deliver(*letters(3)[2:])
+
+    report = here.visit(delete_after=0.0)
+
+    assert (None, 1, 1) == (report.failure, report.archived, report.removed)
+    assert {Unproven.MISSING: 2} == report.unproven
+
+
+def test_a_former_archive_that_is_gone_holds_up_no_new_mail(here):
+    """
+    What stands at a former place that is gone is not removed; all else goes on.
+    """
+    here.deliver(*letters(2))
+    here.visit()
+    there = here.directory / "mail"
+    there.rename(here.directory / "elsewhere")
+    here.deliver(*letters(3)[2:])
+    place = Destination(ArchiveFormat.MAILDIR, here.directory / "other")
+
+    report = here.visit(destination=place, delete_after=0.0)
+
+    assert (None, 1, 1) == (report.failure, report.archived, report.removed)
+    assert ({Unproven.MISSING: 2}, False) == (report.unproven, there.exists())

@@ -257,8 +257,8 @@ class Maildir:
         Found whole in new/ or cur/: made to last, published. Not there, but spooled:
         published now, if its digest is right and its name is free; a second link says
         that a reader has moved it. Not spooled either: found in a folder within the
-        maildir, where a reader has put it, it is published. None when it is nowhere, or not what was recorded:
-        the message is to be fetched again.
+        maildir, where a reader has put it, it is published. None when it is nowhere, or
+        not what was recorded: the message is to be fetched again.
         """
         copy = self._mine(recorded.copy)
         if any(self._found(recorded) for _ in range(LOOKS)):

@@ -1,5 +1,5 @@
 """
-Where the copies of a destination with dates in its path stand by now.
+Where the copies of a destination stand by now, dates in its path or not.
 
 Rules of this file:
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from popfetchd.archive.dated import WORD, dateless
 from popfetchd.archive.spooling import NAME
 from popfetchd.errors import ArchiveError
-from popfetchd.values import Destination
+from popfetchd.values import ArchiveFormat, Destination
 
 
 DIGITS = {"year": r"\d{4}", "month": r"\d{2}", "day": r"\d{2}"}
@@ -38,6 +38,33 @@ def places(destination: Destination) -> list[Destination]:
     spool = destination.spool or above / NAME
     found = _below(above, [_pattern(part) for part in parts])
     return [Destination(destination.format, path, spool) for path in sorted(found)]
+
+
+def is_there(destination: Destination) -> bool:
+    """
+    Tell whether anything is left of an archive that was at *destination*.
+
+    Where its disk is not mounted there is nothing, or an empty folder. A reader may take
+    an mbox away; the folder of its spool files stays.
+    """
+    spool = destination.spool or dateless(destination.path) / NAME
+    return spool.exists() or any(
+        (place.path / "cur" if _is_maildir(place) else place.path).exists()
+        for place in places(destination)
+    )
+
+
+def stood_at(destination: Destination, former: Destination) -> bool:
+    """
+    Tell whether *former*, a place without dates, is one of *destination*'s.
+    """
+    if WORD.search(str(destination.path)) is None:
+        return former.path == destination.path
+    return former.spool == (destination.spool or dateless(destination.path) / NAME)
+
+
+def _is_maildir(place: Destination) -> bool:
+    return place.format is ArchiveFormat.MAILDIR
 
 
 def _pattern(part: str) -> re.Pattern[str]:

@@ -200,6 +200,7 @@ def cur_before_new(patch):
 
 def one_look(patch):
     patch.setattr(maildir_module, "LOOKS", 1)
+    patch.setattr(Maildir, "_filed", lambda _self, _recorded: None)
 
 
 def spool_before_name(patch):
@@ -328,7 +329,7 @@ MISTAKES = {
             links=False,
         ),
         "P2: in the archive too often",
-        "the second look (LOOKS = 1)",
+        "the second look (LOOKS = 1), and that into all folders",
         one_look,
     ),
     "unique-id and occurrence taken as proof": Mistake(

@@ -171,6 +171,7 @@ class World:
             lambda source: source.secret,
             self.now,
             lambda _path: PLENTY,
+            there=lambda _place: True,  # a model's files are on no real disk
         )
         try:
             before = self.ledger.state(self.account.name)
