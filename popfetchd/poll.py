@@ -40,7 +40,7 @@ from collections.abc import (
 )
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, groupby, islice
 from pathlib import Path
 from threading import Event
@@ -824,7 +824,7 @@ class Visit:
         self.gave_up.add(listed.unique_id)
         name = blamed(listed)
         before = self.failures.get(name)
-        if before and rests(name, replace(before, visits=before.visits + 1)):
+        if before and rests(name, before.once_more()):
             self.tally.quarantined += 1
         self.means.ledger.fail(self.account.name, [name], str(error))
         known_as = quote(listed.unique_id or f"number {listed.number}")

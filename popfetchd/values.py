@@ -715,6 +715,12 @@ class Failure:
     why: str = ""
     """What was wrong last, one sentence."""
 
+    def once_more(self) -> Failure:
+        """
+        Return this with a visit more.
+        """
+        return Failure(self.visits + 1, self.last, self.first, self.why)
+
 
 # -- what an archive holds ------------------------------------------------------------
 
