@@ -15,6 +15,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from argparse import Namespace
@@ -70,6 +71,8 @@ def run(arguments: Namespace) -> int:
         print("popfetchd: browse needs a terminal", file=sys.stderr)
         print("  hint: `popfetchd list` can be piped", file=sys.stderr)
         return Exit.USAGE
+    # A parent may have had it ignored; who answers must be able to stop as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         opened(arguments, [arguments.account]) as found,
         found.visits.browse(found.accounts[0], PATIENCE) as browsed,
