@@ -31,7 +31,7 @@ from typing import Protocol
 
 from popfetchd.archive.interface import Archive
 from popfetchd.archive.inventory import inventory
-from popfetchd.archive.places import places
+from popfetchd.archive.places import exists, places
 from popfetchd.errors import (
     AccountLocked,
     ArchiveError,
@@ -158,7 +158,7 @@ def _opened(
 def _is_there(place: Destination) -> bool:
     # Where a disk is not mounted an empty folder is: no maildir, and to be left as it is.
     is_maildir = place.format is ArchiveFormat.MAILDIR
-    return (place.path / "cur" if is_maildir else place.path).exists()
+    return exists(place.path / "cur" if is_maildir else place.path)
 
 
 def _condition(archive: Archive | None, archived: Archived) -> Condition:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from popfetchd.archive.places import is_there, stood_at
+from popfetchd.errors import ArchiveError
 from popfetchd.values import ArchiveFormat, Destination
 
 
@@ -35,6 +36,14 @@ def test_an_archive_is_there_while_anything_is_left_of_it(tmp_path, form, path, 
     assert not is_there(destination)
     (tmp_path / made).mkdir()
     assert is_there(destination)
+
+
+def test_a_disk_that_does_not_tell(tmp_path):
+    """
+    What cannot be looked for is neither there nor gone: the archive is in trouble.
+    """
+    with pytest.raises(ArchiveError, match="look for"):
+        is_there(Destination(MBOX, tmp_path / ("x" * 300)))
 
 
 @pytest.mark.parametrize(

@@ -148,9 +148,10 @@ def spooled(disk: Disk, path: Path) -> Iterator[tuple[LedgerId, int]]:
     """
     Yield the numbers that a folder of spool files tells: in names, and in side files.
     """
-    if not path.is_dir():
-        return
     folder = Folder(CLOSED, path.parent)
+    with step("look for", folder, path.name):
+        if not path.is_dir():
+            return
     with step("open", folder, path.name):
         fd = disk.open(str(path), os.O_RDONLY | os.O_DIRECTORY)
     with closing(disk, fd, folder, path.name):

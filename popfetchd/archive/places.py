@@ -45,13 +45,24 @@ def is_there(destination: Destination) -> bool:
     Tell whether anything is left of an archive that was at *destination*.
 
     Where its disk is not mounted there is nothing, or an empty folder. A reader may take
-    an mbox away; the folder of its spool files stays.
+    an mbox away; the folder of its spool files stays. ArchiveError when the disk does
+    not tell.
     """
     spool = destination.spool or dateless(destination.path) / NAME
-    return spool.exists() or any(
-        (place.path / "cur" if _is_maildir(place) else place.path).exists()
+    return exists(spool) or any(
+        exists(place.path / "cur" if _is_maildir(place) else place.path)
         for place in places(destination)
     )
+
+
+def exists(path: Path) -> bool:
+    """
+    Tell whether *path* is there. ArchiveError when the disk does not tell.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ArchiveError.from_os("look for", path, error) from error
 
 
 def stood_at(destination: Destination, former: Destination) -> bool:
