@@ -17,9 +17,9 @@ from popfetchd.errors import (
     TimedOut,
 )
 from popfetchd.pop3.deadline import Deadline
-from popfetchd.pop3.problems import problem
 from popfetchd.pop3.tls import TlsContexts
 from popfetchd.pop3.transport import connect
+from popfetchd.problems import problem
 from popfetchd.values import Channel
 from tests.channels import LONG, SHORT, opened, plain, quiet, served
 

@@ -14,6 +14,7 @@ import bcrypt
 import pytest
 import trustme
 
+from popfetchd import pem
 from popfetchd.cli import healthcheck
 from popfetchd.errors import ConfigurationError
 from popfetchd.web import Access, Guard, Server, Site, guard, tls_context
@@ -176,7 +177,7 @@ def test_an_encrypted_key_is_refused():
     Nobody is there to type its password.
     """
     with pytest.raises(ValueError, match="it is encrypted"):
-        guard._no_password()
+        pem.no_password()
 
 
 # -- the pages, so guarded ------------------------------------------------------------

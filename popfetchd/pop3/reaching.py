@@ -36,7 +36,7 @@ from popfetchd.errors import (
     SourceUnusable,
 )
 from popfetchd.pop3.deadline import Deadline, Limit
-from popfetchd.pop3.problems import problem
+from popfetchd.problems import problem
 from popfetchd.values import Channel, Proxy, Server
 
 

@@ -16,24 +16,20 @@ Rules of this file:
 from __future__ import annotations
 
 import ssl
-import stat
 import threading
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from popfetchd import pem
 from popfetchd.errors import (
     CertificateRefused,
     CertificateUnexpected,
-    ConfigurationError,
-    Mistake,
     TlsFailed,
     quote,
 )
 from popfetchd.pop3.certificate import read
-from popfetchd.pop3.problems import problem
+from popfetchd.problems import problem
 from popfetchd.values import Certificate, Server, TlsPolicy, TlsVersion
 
 
@@ -69,16 +65,17 @@ class TlsContexts:
 def _context(policy: TlsPolicy) -> ssl.SSLContext:
     context = _pinning() if policy.pins else _trusting(policy.ca_file)
     if policy.client_cert is not None:
-        _show(context, policy.client_cert, policy.client_key)
+        names = ("client_cert", "client_key")
+        pem.load(context, policy.client_cert, policy.client_key, names)
     context.minimum_version = VERSIONS[policy.minimum]
     context.hostname_checks_common_name = False
     return context
 
 
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:
-    with _used_as("ca_file", ca_file):
+    with pem.used_as("ca_file", ca_file):
         if ca_file is not None:
-            _judge(ca_file)
+            pem.judge(ca_file)
         return ssl.create_default_context(cafile=ca_file)
 
 
@@ -88,46 +85,6 @@ def _pinning() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # `prove` compares
     return context
-
-
-def _show(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
-    """
-    Let *context* show a certificate to the server that asks for one.
-    """
-    with _used_as("client_cert", cert):  # alone first: then what fails is the key
-        _judge(cert)
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cert)
-    with _used_as("client_key", key or cert):
-        _judge(key or cert, guarded=True)
-        context.load_cert_chain(cert, key, password=_no_password)
-
-
-def _judge(path: Path, *, guarded: bool = False) -> None:
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):  # OpenSSL would wait for who writes to a pipe
-        raise ValueError("it is not a file")
-    if guarded and mode & stat.S_IRWXO:
-        raise ValueError(
-            f"everyone may read or write it (mode {stat.S_IMODE(mode):04o}); "
-            "take that away with `chmod o-rwx`"
-        )
-
-
-def _no_password() -> str:
-    # Otherwise OpenSSL would ask for it on the terminal.
-    raise ValueError("it is encrypted; write it without a password, mode 0600")
-
-
-@contextmanager
-def _used_as(key: str, path: Path | None) -> Iterator[None]:
-    """
-    Name *path* and the configuration's *key* in what fails in this block.
-    """
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        text = f"cannot be used as {key}: {problem(error)}"
-        raise ConfigurationError([Mistake(str(path), 0, 0, text)]) from error
 
 
 # -- the server's certificate ---------------------------------------------------------

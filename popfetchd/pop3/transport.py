@@ -21,8 +21,8 @@ from dataclasses import replace
 from popfetchd.errors import Disconnected
 from popfetchd.pop3 import reaching, tls
 from popfetchd.pop3.deadline import Deadline, Limit
-from popfetchd.pop3.problems import problem
 from popfetchd.pop3.tls import TlsContexts
+from popfetchd.problems import problem
 from popfetchd.values import Certificate, Channel, Server, TlsMode
 
 

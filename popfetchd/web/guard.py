@@ -19,15 +19,13 @@ import hashlib
 import hmac
 import secrets
 import ssl
-import stat
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from popfetchd.errors import ConfigurationError, Mistake
+from popfetchd import pem
 
 
 LONGEST_PASSWORD = 72
@@ -107,38 +105,6 @@ def tls_context(cert_file: Path, key_file: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    key = key_file or cert_file
-    with _used_as("cert_file", cert_file):
-        _judge(cert_file)
-        # Alone first: then what fails is the key.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cert_file)
-    with _used_as("key_file", key):
-        _judge(key, guarded=True)
-        context.load_cert_chain(cert_file, key_file, password=_no_password)
+    names = ("http: tls: cert_file", "http: tls: key_file")
+    pem.load(context, cert_file, key_file, names)
     return context
-
-
-def _judge(path: Path, *, guarded: bool = False) -> None:
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):  # OpenSSL would wait for who writes to a pipe
-        raise ValueError("it is not a file")
-    if guarded and mode & stat.S_IRWXO:
-        raise ValueError(
-            f"everyone may read or write it (mode {stat.S_IMODE(mode):04o}); "
-            "take that away with `chmod o-rwx`"
-        )
-
-
-def _no_password() -> str:
-    # Otherwise OpenSSL would ask for it on the terminal.
-    raise ValueError("it is encrypted; write it without a password, mode 0600")
-
-
-@contextmanager
-def _used_as(key: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        words = getattr(error, "reason", None) or getattr(error, "strerror", None)
-        text = f"cannot be used as http: tls: {key}: {words or error}"
-        raise ConfigurationError([Mistake(str(path), 0, 0, text)]) from error
