@@ -53,7 +53,7 @@ from popfetchd.errors import (
 from popfetchd.ledger import Ledger
 from popfetchd.look import Browsing
 from popfetchd.metrics import Metrics, PerAccount, Skipped, Watched
-from popfetchd.poll import Keeping, Means, Watch, heed_floor, keep, poll, still_archived
+from popfetchd.poll import Keeping, heed_floor, keep, poll, still_archived
 from popfetchd.pool import Pool
 from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.protocol import State
@@ -77,6 +77,7 @@ from popfetchd.values import (
 )
 from popfetchd.verify import Tools, repair, verify
 from popfetchd.verify import Watch as Reader
+from popfetchd.visit.course import Means, Watch
 from popfetchd.web import Access, Guard, Refusal, Site, parse_listen, tls_context
 from popfetchd.web import Server as WebServer
 

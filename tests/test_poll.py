@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from popfetchd import poll as poll_module
 from popfetchd.archive.maildir import Maildir
 from popfetchd.errors import (
     AccountLocked,
@@ -43,6 +42,7 @@ from popfetchd.values import (
     UniqueId,
     Unproven,
 )
+from popfetchd.visit import archiving, course
 from tests.world import world
 
 
@@ -709,7 +709,7 @@ def test_batches_are_handed_on_while_the_next_arrives(here, monkeypatch):
     """
     Many batches, each with a commit of its own, give the same archive as one.
     """
-    monkeypatch.setattr(poll_module, "BATCH_MESSAGES", 3)
+    monkeypatch.setattr(archiving, "BATCH_MESSAGES", 3)
     sent = letters(10)
     here.deliver(*sent)
 
@@ -721,7 +721,7 @@ def test_a_failure_in_the_keeper_reaches_the_visit(here, monkeypatch):
     """
     What goes wrong beside the retrieval ends the visit as if it had gone wrong in it.
     """
-    monkeypatch.setattr(poll_module, "BATCH_MESSAGES", 1)
+    monkeypatch.setattr(archiving, "BATCH_MESSAGES", 1)
     calls = []
 
     def prove(_self, _spooled):
@@ -1200,7 +1200,7 @@ def test_confirming_leaves_time_for_the_rest(here, monkeypatch):
     """
     clock = [0.0]
     monkeypatch.setattr(
-        poll_module, "Deadline", lambda seconds: Deadline(seconds, lambda: clock[0])
+        course, "Deadline", lambda seconds: Deadline(seconds, lambda: clock[0])
     )
     here.server._lacks = frozenset({"PIPELINING"})
     here.deliver(*letters(30))
@@ -1224,7 +1224,7 @@ def test_what_there_was_no_time_to_remove_is_not_marked(here, monkeypatch):
     """
     clock = [0.0]
     monkeypatch.setattr(
-        poll_module, "Deadline", lambda seconds: Deadline(seconds, lambda: clock[0])
+        course, "Deadline", lambda seconds: Deadline(seconds, lambda: clock[0])
     )
     here.server._lacks = frozenset({"PIPELINING"})
     here.deliver(*letters(30))

@@ -25,7 +25,7 @@ from popfetchd.ledger import Ledger
 from popfetchd.maildrop.dialogue import AFTER_LOGIN, Dialogue
 from popfetchd.maildrop.drop import Maildrop
 from popfetchd.maildrop.server import MaildropServer
-from popfetchd.poll import Means, poll
+from popfetchd.poll import poll
 from popfetchd.pop3.session import open_session
 from popfetchd.pop3.tls import TlsContexts
 from popfetchd.report import after
@@ -44,6 +44,7 @@ from popfetchd.values import (
     TlsMode,
     TlsPolicy,
 )
+from popfetchd.visit.course import Means
 
 
 START = 1_700_000_000.0

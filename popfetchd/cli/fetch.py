@@ -26,9 +26,9 @@ from popfetchd.cli.stopping import interrupted
 from popfetchd.cli.tables import octets, show_json, show_table
 from popfetchd.errors import PopfetchdError
 from popfetchd.look import Preview, preview
-from popfetchd.poll import Watch
 from popfetchd.pool import Pool
 from popfetchd.values import Account, AccountName, PollReport
+from popfetchd.visit.course import Watch
 
 
 def run(arguments: Namespace) -> int:

@@ -27,9 +27,10 @@ from popfetchd.archive.locking import MboxLock
 from popfetchd.archive.maildir import Maildir
 from popfetchd.archive.mboxfile import MboxFile
 from popfetchd.archive.tail import Tail
-from popfetchd.poll import Kept, Visit
 from popfetchd.removal import Proven
 from popfetchd.values import Published, Receipt, Recorded
+from popfetchd.visit import archiving, confirming
+from popfetchd.visit.archiving import Kept
 from tests.crash.model_disk import ModelDisk
 from tests.crash.model_fate import Befall, Deed
 from tests.crash.model_ledger import ModelLedger
@@ -112,11 +113,11 @@ def dele_before_published(patch):
     # What is to be published, by the session that has retrieved it.
     late: dict[object, list[Callable[[], object]]] = {}
 
-    def keep_at(self, archive, _place, verified):
-        ledger = self.means.ledger
-        entries = ledger.record(self.account.name, verified, archive.place)
+    def keep_at(course, archive, _place, verified):
+        ledger = course.means.ledger
+        entries = ledger.record(course.account.name, verified, archive.place)
         recorded = [entry for entry in entries if isinstance(entry, Recorded)]
-        self.fresh |= {each.row for each in recorded}
+        course.fresh |= {each.row for each in recorded}
 
         def publish():
             ledger.commit(archive.publish(recorded))
@@ -139,7 +140,7 @@ def dele_before_published(patch):
         ledger.removed(rows)
         return len(rows)
 
-    patch.setattr(Visit, "_keep_at", keep_at)
+    patch.setattr(archiving, "_keep_at", keep_at)
     patch.setattr(poll_module, "update", update)
 
 
@@ -245,7 +246,7 @@ def rename_over(patch):
 
 def unique_id_as_proof(patch):
     patch.setattr(
-        poll_module,
+        confirming,
         "proven_by_header",
         lambda receipt, listed, _header: Proven(receipt, listed.session, listed.number),
     )

@@ -25,7 +25,6 @@ from popfetchd import selection
 from popfetchd.archive.maildir import Maildir
 from popfetchd.errors import LedgerError, Unexpected
 from popfetchd.ledger import ledger as ledger_module
-from popfetchd.poll import Means
 from popfetchd.pop3.session import Session
 from popfetchd.pop3.tls import TlsContexts
 from popfetchd.report import after
@@ -45,6 +44,8 @@ from popfetchd.values import (
     TlsMode,
     TlsPolicy,
 )
+from popfetchd.visit import archiving, settle
+from popfetchd.visit.course import Means
 from tests.crash.model_disk import File, ModelDisk
 from tests.crash.model_fate import Deed, Ended, Fate
 from tests.crash.model_ledger import InlineWriter, ModelLedger, new_ledger
@@ -98,13 +99,13 @@ def play(story: Story, kind: type[World] | None = None) -> Counter[str]:
 @contextmanager
 def _adjusted(story: Story) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(poll_module, "ThreadPoolExecutor", LAZY if story.lazy else EAGER)
+        patch.setattr(archiving, "ThreadPoolExecutor", LAZY if story.lazy else EAGER)
         patch.setattr(ledger_module, "Writer", InlineWriter)
-        patch.setattr(poll_module, "BATCH_MESSAGES", story.batch)
+        patch.setattr(archiving, "BATCH_MESSAGES", story.batch)
         patch.setattr(selection, "ROUND_MESSAGES", story.round)
         patch.setattr(selection, "RESET_LEAST", RESET_LEAST)
         # It looks at the machine's own disk, where another ledger's mail might be.
-        patch.setattr(poll_module, "ledgers_at", lambda *_where: set())
+        patch.setattr(settle, "ledgers_at", lambda *_where: set())
         yield
 
 
