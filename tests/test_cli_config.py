@@ -1,10 +1,12 @@
 """
-`popfetchd config check | show | schema`.
+`popfetchd config check | show | names | schema`.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -74,3 +76,58 @@ def test_schema_is_json_that_needs_no_configuration(here):
     code, out, err = here.type("config", "schema")
     assert (0, "") == (code, err)
     assert show.schema() == json.loads(out)
+
+
+# -- names ----------------------------------------------------------------------------
+
+
+def test_names_stand_on_lines_of_their_own(here):
+    """
+    Those of the main file, then those of the files that it takes in, each file once.
+    """
+    (here.directory / "more").mkdir()
+    here.private("more/c.yaml", "- name: carol\n")
+    here.private("more/.hidden.yaml", "- name: nobody\n")
+    here.private("dave.yaml", "accounts:\n  - name: dave\n")
+    here.write(
+        here.account("alice"),
+        here.account("bob"),
+        include=["dave.yaml", "d*.yaml", "absent*.yaml"],
+        accounts_dir="more",
+    )
+    assert (0, "alice\nbob\ndave\ncarol\n", "") == here.type("config", "names")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", ""),
+        ("- name: alice\n", ""),
+        ("accounts:\n  - name: alice\n    hots: x\n", "alice\n"),
+        ("accounts: 7\n", ""),
+        ("accounts: [bob, {user: x}, {name: [a]}, {name: 'A b'}, {name: c}]", "c\n"),
+        ("accounts: [{name: a}]\ninclude: [absent.yaml]\naccounts_dir: gone", "a\n"),
+        ("accounts: [{name: a}]\ninclude: [broken.yaml]\n", "a\n"),
+    ],
+)
+def test_names_are_told_as_far_as_they_can_be_read(here, text, told):
+    """
+    A configuration that is being written has names as well; mistakes are not judged.
+    """
+    here.private("broken.yaml", "{")
+    here.private(here.path.name, text)
+    assert (0, told, "") == here.type("config", "names")
+
+
+def test_names_import_little(here):
+    """
+    A shell that completes a name does not wait for pydantic.
+    """
+    here.write(here.account("alice"))
+    script = (
+        "import sys; from popfetchd.cli import main; main(sys.argv[1:]);"
+        "print({'pydantic', 'structlog', 'sqlite3', 'ssl'} & {*sys.modules})"
+    )
+    words = [sys.executable, "-c", script, "config", "names", "-c", str(here.path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert "alice\nset()\n" == done.stdout

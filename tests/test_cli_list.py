@@ -292,7 +292,9 @@ def test_status_as_json(here):
 # -- nothing is made ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [("check",), ("list", "alice"), ("status",)])
+@pytest.mark.parametrize(
+    "verb", [("check",), ("list", "alice"), ("status",), ("fetch", "--dry-run")]
+)
 def test_looking_makes_no_ledger(here, verb):
     """
     Who only looks leaves no ledger behind, nor the folder for one.

@@ -151,7 +151,7 @@ def test_roff_is_escaped():
 
 TYPED = [
     (["he"], ["healthcheck"]),
-    (["config", ""], ["check", "schema", "show"]),
+    (["config", ""], ["check", "names", "schema", "show"]),
     (["config", "show", "--con"], ["--config"]),
     (["fetch", "--j"], ["--json"]),
     (["verify", "--re"], ["--repair"]),

@@ -7,8 +7,7 @@ _popfetchd_accounts() {
             -c | --config) file=(-c "${COMP_WORDS[i + 1]/#\~\//$HOME/}") ;;
         esac
     done
-    "${COMP_WORDS[0]}" config show "${file[@]}" 2>/dev/null |
-        sed -n "s/^- name: '\{0,1\}\([^']*\)'\{0,1\}$/\1/p"
+    "${COMP_WORDS[0]}" config names "${file[@]}" 2>/dev/null
 }
 
 _popfetchd() {
@@ -36,8 +35,9 @@ _popfetchd() {
             backup) options='-h --help -c --config --force' operands=(file) ;;
             'config check') options='-h --help -c --config' operands=() ;;
             'config show') options='-h --help -c --config' operands=() ;;
+            'config names') options='-h --help -c --config' operands=() ;;
             'config schema') options='-h --help' operands=() ;;
-            config) words='check show schema' ;;
+            config) words='check show names schema' ;;
         esac
         # Which of the arguments is to come.
         for ((i = begin; i < COMP_CWORD; i++)); do

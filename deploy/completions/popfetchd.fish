@@ -6,7 +6,7 @@ function __popfetchd_accounts
     if set -l at (contains -i -- -c $words; or contains -i -- --config $words)
         set file -c (string replace -r '^~/' "$HOME/" -- $words[(math $at + 1)])
     end
-    $words[1] config show $file 2>/dev/null | sed -n "s/^- name: '\{0,1\}\([^']*\)'\{0,1\}\$/\1/p"
+    $words[1] config names $file 2>/dev/null
 end
 
 # Whether the words so far begin with these; and whether they are these alone.
@@ -40,6 +40,7 @@ complete -c popfetchd -n '__popfetchd_at' -a backup -d 'Copy the ledger, also wh
 complete -c popfetchd -n '__popfetchd_at' -a config -d 'Check or show the configuration'
 complete -c popfetchd -n '__popfetchd_at config' -a check -d 'Tell every mistake, with its place'
 complete -c popfetchd -n '__popfetchd_at config' -a show -d 'Show the effective configuration, without secrets'
+complete -c popfetchd -n '__popfetchd_at config' -a names -d 'Print the accounts\' names, also where there are mistakes'
 complete -c popfetchd -n '__popfetchd_at config' -a schema -d 'Print the JSON schema'
 complete -c popfetchd -n '__popfetchd_in run' -s h -l help -d 'show this help message and exit'
 complete -c popfetchd -n '__popfetchd_in run' -s c -l config -r -F -d 'the configuration'
@@ -90,4 +91,6 @@ complete -c popfetchd -n '__popfetchd_in config check' -s h -l help -d 'show thi
 complete -c popfetchd -n '__popfetchd_in config check' -s c -l config -r -F -d 'the configuration'
 complete -c popfetchd -n '__popfetchd_in config show' -s h -l help -d 'show this help message and exit'
 complete -c popfetchd -n '__popfetchd_in config show' -s c -l config -r -F -d 'the configuration'
+complete -c popfetchd -n '__popfetchd_in config names' -s h -l help -d 'show this help message and exit'
+complete -c popfetchd -n '__popfetchd_in config names' -s c -l config -r -F -d 'the configuration'
 complete -c popfetchd -n '__popfetchd_in config schema' -s h -l help -d 'show this help message and exit'

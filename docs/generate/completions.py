@@ -4,7 +4,7 @@ What bash, zsh and fish offer behind `popfetchd`.
 Rules of this file:
 
 - Each script knows the command line by itself and starts popfetchd only for the names of
-  accounts, as `config show` prints them; where that fails, it offers none.
+  accounts (`config names`); where that fails, it offers none.
 - Nothing is offered for what cannot be known, such as a unique-id.
 """
 
@@ -18,9 +18,6 @@ from docs.generate.commands import Argument, Takes, Verb, purposes, verbs, whole
 
 
 WRITTEN = "Completion for popfetchd(8). Written by `make docs`."
-
-NAMES = r"""sed -n "s/^- name: '\{0,1\}\([^']*\)'\{0,1\}$/\1/p" """.strip()
-"""Takes the names out of what `config show` prints."""
 
 
 def flags(verb: Verb) -> list[str]:
@@ -56,8 +53,7 @@ _popfetchd_accounts() {{
             -c | --config) file=(-c "${{COMP_WORDS[i + 1]/#\~\//$HOME/}}") ;;
         esac
     done
-    "${{COMP_WORDS[0]}}" config show "${{file[@]}}" 2>/dev/null |
-        {names}
+    "${{COMP_WORDS[0]}}" config names "${{file[@]}}" 2>/dev/null
 }}
 
 _popfetchd() {{
@@ -116,7 +112,6 @@ def bash() -> str:
     ]
     return BASH.format(
         written=WRITTEN,
-        names=NAMES,
         words=" ".join([*(word for word, _ in levels), *flags(whole())]),
         pairs=" | ".join(parts),
         verbs="\n".join(f"            {case}" for case in cases),
@@ -157,8 +152,7 @@ _popfetchd_accounts() {{
     local -a file names
     local -i at=${{words[(I)(-c|--config)]}}
     ((at)) && file=(-c ${{(Q)${{words[at + 1]/#\~\//$HOME/}}}})
-    names=(${{(f)"$(popfetchd config show $file 2>/dev/null |
-        {names})"}})
+    names=(${{(f)"$(popfetchd config names $file 2>/dev/null)"}})
     compadd -a names
 }}
 {functions}
@@ -197,7 +191,7 @@ def zsh() -> str:
     Return the script for zsh: to be `_popfetchd` in a folder of $fpath.
     """
     functions = _zsh_level("_popfetchd", verbs(), 0)
-    return ZSH.format(written=WRITTEN, names=NAMES, functions=functions)
+    return ZSH.format(written=WRITTEN, functions=functions)
 
 
 def _zsh_level(function: str, found: tuple[Verb, ...], depth: int) -> str:
@@ -265,7 +259,7 @@ function __popfetchd_accounts
     if set -l at (contains -i -- -c $words; or contains -i -- --config $words)
         set file -c (string replace -r '^~/' "$HOME/" -- $words[(math $at + 1)])
     end
-    $words[1] config show $file 2>/dev/null | {names}
+    $words[1] config names $file 2>/dev/null
 end
 
 # Whether the words so far begin with these; and whether they are these alone.
@@ -302,8 +296,7 @@ def fish() -> str:
     lines = _fish_words(found, ())
     for verb in found:
         lines += _fish_verb(verb)
-    names = NAMES.replace("$", "\\$")
-    return FISH.format(written=WRITTEN, names=names, lines="\n".join(lines))
+    return FISH.format(written=WRITTEN, lines="\n".join(lines))
 
 
 def _fish_words(found: tuple[Verb, ...], before: tuple[str, ...]) -> list[str]:

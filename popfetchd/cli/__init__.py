@@ -27,7 +27,7 @@ from popfetchd.errors import PopfetchdError, Unexpected
 
 __all__ = ["build_parser", "main"]
 
-MODULES = {"list": "listing"}
+MODULES = {"list": "listing", "config names": "names"}
 """Verbs whose file is not named like them."""
 
 
@@ -67,7 +67,8 @@ def _have_standard_streams() -> None:
 
 
 def _run(arguments: Namespace) -> int:
-    module = MODULES.get(arguments.verb, arguments.verb)
+    words = [arguments.verb, *filter(None, [vars(arguments).get("part")])]
+    module = MODULES.get(" ".join(words), arguments.verb)
     code = int(import_module(f"popfetchd.cli.{module}").run(arguments))
     sys.stdout.flush()  # here, where a broken pipe is caught
     return code

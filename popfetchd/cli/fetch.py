@@ -21,7 +21,7 @@ from contextlib import contextmanager
 
 from popfetchd.cli import exits
 from popfetchd.cli.exits import Exit
-from popfetchd.cli.opened import Opened, opened
+from popfetchd.cli.opened import Looked, Opened, looked, opened
 from popfetchd.cli.stopping import interrupted
 from popfetchd.cli.tables import octets, show_json, show_table
 from popfetchd.errors import PopfetchdError
@@ -35,11 +35,14 @@ def run(arguments: Namespace) -> int:
     """
     Visit, or with --dry-run only tell what a visit would do.
     """
-    with opened(arguments, arguments.accounts) as found:
-        if arguments.dry_run:
-            return _preview(found, arguments.json)
-        with _watches(found.accounts) as watches, interrupted() as stop:
-            reports = visit_all(found, watches, stop)
+    if arguments.dry_run:
+        return _preview(looked(arguments, arguments.accounts), arguments.json)
+    with (
+        opened(arguments, arguments.accounts) as found,
+        _watches(found.accounts) as watches,
+        interrupted() as stop,
+    ):
+        reports = visit_all(found, watches, stop)
     if arguments.json:
         show_json([_as_json(report) for report in reports])
     else:
@@ -133,13 +136,14 @@ def _as_json(report: PollReport) -> dict[str, object]:
     }
 
 
-def _preview(found: Opened, as_json: bool) -> int:
+def _preview(found: Looked, as_json: bool) -> int:
     rows, codes = [], [Exit.OK]
     for account in found.accounts:
         try:
-            with found.visits.sessions.logged_in(account) as session:
-                ledger, now = found.visits.ledger, time.time()
-                seen = preview(session, account, ledger, now)
+            with found.sessions.logged_in(account) as session:
+                known = found.ledger.known(account.name)
+                failed = found.ledger.failures().get(account.name, {})
+                seen = preview(session, account, known, failed, time.time())
         except PopfetchdError as error:  # the others are looked at all the same
             exits.tell(error, account.name)
             codes.append(exits.OF_REASON[error.reason])

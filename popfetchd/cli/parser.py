@@ -168,6 +168,7 @@ def _configuration(verbs: Verbs[Parser]) -> None:
     )
     _verb(parts, "check", "Tell every mistake, with its place")
     _verb(parts, "show", "Show the effective configuration, without secrets")
+    _verb(parts, "names", "Print the accounts' names, also where there are mistakes")
     parts.add_parser(
         "schema",
         help="Print the JSON schema",

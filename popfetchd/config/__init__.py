@@ -3,6 +3,7 @@ What the operator writes: from YAML to plain values, or to a list of mistakes.
 
 - `find`      which file, and where the ledger stands when nobody says
 - `source`    a file as text; `document`: its texts, mappings and lists, with places
+- `files`     which further files are taken in; the accounts' names
 - `readers`   from what is written to what is meant; `scalars`: durations, sizes;
               `templates`: `{account}` in a path
 - `model`     every key and what it means (pydantic); `kinds`: what it may hold

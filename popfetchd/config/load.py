@@ -8,27 +8,25 @@ Rules of this file:
   takes in holds back that file's accounts, all of them and no others.
 - A file that is taken in holds a list of accounts, bare or under `accounts:`; it takes
   in no further files and has no defaults. The main file is never taken in again.
-- Paths in a file start from its folder. `include` takes the files of each pattern in
-  the order of their names; of two accounts of one name the first stands.
+- Paths in a file start from its folder. Of two accounts of one name the first stands.
 - Who may write a configuration is root, in effect: `password_command` runs what is
   written there. Whose file it is is not asked: a container's is seldom its user's.
 """
 
 from __future__ import annotations
 
-import glob
-import os
 import re
 import stat
 
 from collections.abc import Iterator
 from collections.abc import Mapping as Environment
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from popfetchd.config import find, providers, readers, rules
+from popfetchd.config import files, find, providers, readers, rules
 from popfetchd.config.document import (
     Document,
     Mapping,
@@ -84,7 +82,9 @@ def load(path: Path, environ: Environment[str, str]) -> Loaded:
     book = _Book()
     whole = _whole(main, root, environ, book.take_defaults(main, root))
     accounts = book.accounts(main, root.get("accounts", Sequence()))
-    further = [read(file) for file in _files(main, root)]
+    taken, refused = files.taken_in(main, root)
+    main.mistakes += told(main, root, starmap(Fault, refused))
+    further = [read(file) for file in taken]
     for document in further:
         accounts += book.further(document)
     held_back = tuple(m for document in further for m in _ordered(document.mistakes))
@@ -155,51 +155,6 @@ def _anchor(mapping: Mapping, folder: Path) -> None:
         path = mapping.get(key)
         if isinstance(path, Text) and path and not path.null and path[0] not in "/~":
             mapping[key] = path.replaced(f"{folder}/{path}")
-
-
-# -- the files that it takes in -------------------------------------------------------
-
-
-def _files(main: Document, root: Mapping) -> list[Path]:
-    """
-    Return the files that *main* takes in, each once, in order.
-    """
-    found: dict[str, Path] = {}
-    for file in (*_included(main, root), *_in_folder(main, root)):
-        found.setdefault(os.path.realpath(file), file)
-    found.pop(os.path.realpath(main.file), None)
-    return list(found.values())
-
-
-def _included(main: Document, root: Mapping) -> Iterator[Path]:
-    try:
-        patterns = readers.patterns(root.get("include"))
-    except ValueError:
-        return  # absent, or refused with the other keys
-    folder = Path(main.file).parent
-    for index, pattern in enumerate(patterns):
-        # Path.glob takes no absolute pattern.
-        names = sorted(glob.glob(pattern, root_dir=folder))  # noqa: PTH207
-        yield from (folder / name for name in names)
-        if not names and not glob.has_magic(pattern):
-            fault = Fault(("include", index), "there is no such file")
-            main.mistakes += told(main, root, [fault])
-
-
-def _in_folder(main: Document, root: Mapping) -> Iterator[Path]:
-    try:
-        name = readers.line(readers.written(root.get("accounts_dir", Sequence())))
-    except ValueError:
-        return  # absent, or refused with the other keys
-    try:
-        files = sorted((Path(main.file).parent / name).iterdir())
-    except OSError as error:
-        fault = Fault(("accounts_dir",), f"cannot be read: {error.strerror}")
-        main.mistakes += told(main, root, [fault])
-        return
-    for file in files:
-        if file.suffix in {".yaml", ".yml"} and not file.name.startswith("."):
-            yield file
 
 
 # -- accounts -------------------------------------------------------------------------

@@ -62,9 +62,15 @@ class Glimpse:
         """
         Return the unique-ids of the account's archived messages: hints, no proofs.
         """
-        nothing: list[Known] = []
-        known = self._ask(lambda db: table.known(db, account), nothing)
+        known = self.known(account)
         return frozenset(row.unique_id for row in known if row.unique_id is not None)
+
+    def known(self, account: AccountName) -> list[Known]:
+        """
+        Return what is known of the account's archived messages, in no order.
+        """
+        nothing: list[Known] = []
+        return self._ask(lambda db: table.known(db, account), nothing)
 
     def _ask(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
         try:

@@ -9,17 +9,18 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from popfetchd.errors import ServerRefusal
-from popfetchd.ledger import Ledger
 from popfetchd.look.headers import summary
 from popfetchd.pop3.session import Session
 from popfetchd.selection import Selection, select
 from popfetchd.values import (
     Account,
     DropListing,
+    Failure,
+    Known,
     Listing,
     MessageNumber,
     Octets,
@@ -75,10 +76,15 @@ def lines(
         )
 
 
-def preview(session: Session, account: Account, ledger: Ledger, now: float) -> Preview:
+def preview(
+    session: Session,
+    account: Account,
+    known: Sequence[Known],
+    failures: Mapping[UniqueId, Failure],
+    now: float,
+) -> Preview:
     """
-    Return what a visit of *account* would do at *now*.
+    Return what a visit of *account* would do at *now*, by what its ledger shows.
     """
     listing = session.listing().named
-    known, failures = ledger.known(account.name), ledger.failures(account.name)
     return Preview(listing.drop, select(listing, known, failures, account, now))
