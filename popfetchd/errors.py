@@ -218,7 +218,7 @@ class SecretUnavailable(PopfetchdError):
 
     @property
     def hint(self) -> str:
-        return f"make {self.source} give the secret to the user popfetchd runs as"
+        return f"see that {self.source} gives the secret to the user popfetchd runs as"
 
 
 class ExtraMissing(PopfetchdError):

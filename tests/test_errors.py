@@ -110,7 +110,7 @@ TOLD = [
     (
         SecretUnavailable("the variable POP", "it is not set"),
         "no secret from the variable POP: it is not set",
-        "make the variable POP give the secret to the user popfetchd runs as",
+        "see that the variable POP gives the secret to the user popfetchd runs as",
         (Reason.SECRET, OPERATOR, PERMANENT),
     ),
     (

@@ -59,8 +59,9 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .4rem .7rem; vertical-align: top;
   border-bottom: 1px solid var(--line); white-space: nowrap }
 th { background: var(--raised); font-weight: 600 }
-td.name { font-weight: 600 }
-td.what { white-space: normal; overflow-wrap: anywhere; min-width: 20rem; width: 55%;
+td.name { font-weight: 600; white-space: normal; overflow-wrap: break-word;
+  max-width: 16rem }
+td.what { white-space: normal; overflow-wrap: anywhere; min-width: 20rem; width: 50%;
   font-size: .93rem }
 td.what p { margin: 0 0 .3rem } td.what p:last-child { margin: 0 }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
@@ -73,10 +74,13 @@ tbody tr:hover { background: var(--raised) }
 .alarm ul { margin: .3rem 0; padding-left: 1.2rem }
 nav { justify-content: space-between }
 nav span { display: flex; gap: .8rem } footer { margin: 1rem 0 }
-@media (max-width: 55rem) {
+@media (max-width: 75rem) {
   table, thead, tbody { display: block } th, td { border: 0; padding: .2rem .5rem }
   tr { display: flex; flex-wrap: wrap; border-bottom: 1px solid var(--line) }
+  thead tr { background: var(--raised) } th:last-child { display: none }
   td.n::after { content: " " attr(data-of); color: var(--soft) }
+  td.next::before { content: "next "; color: var(--soft) }
+  td.name { width: 100%; max-width: none; overflow-wrap: anywhere; padding-top: .5rem }
   td.what { width: 100% } td.what:empty { display: none } br { display: none }
   td.what br { display: inline } }
 """
@@ -264,7 +268,7 @@ def _row(item: Item, now: float) -> str:
         f'<td class="name">{escape(name)}',
         f'<td class="{Condition.of(state)}">{_condition(state)}',
         f"<td>{_ago(state.last_poll, now)}",
-        f"<td>{_until(state.next_poll, now)}",
+        f'<td class="next">{_until(state.next_poll, now)}',
         f'<td class="n" data-of="archived">{state.archived:,}',
         f'<td class="n" data-of="waiting">{state.waiting:,}',
         f'<td class="n" data-of="quarantined">{state.quarantined:,}',
