@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -97,7 +98,17 @@ def test_the_address_may_be_given(here):
     assert ["/healthz", "/readyz"] == asked
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:x/", "http://[::1/", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:x/",
+        "http://[::1/",
+        "http://a b/",
+        "http://127.0.0.1:1/\r\nX: y",
+        "ftp://127.0.0.1:1/",
+        "nonsense",
+    ],
+)
 def test_an_address_that_is_none_is_1(here, url):
     """
     What cannot be asked is not well, and no traceback.
@@ -165,16 +176,69 @@ def test_without_a_configuration_the_default_is_asked(capsys):
     assert "asking 127.0.0.1:10995" in capsys.readouterr().err
 
 
+@contextmanager
+def line(answer, *, then=lambda connection: None):
+    """
+    Say *answer* to whoever connects, do *then*, and hang up; give the address.
+    """
+
+    def serve():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(answer)
+            then(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"220 ready\r\n", b"HTTP/1.1 \r\n\r\nok", b"HTTP/1.0 2000 \r\n"]
+)
+def test_what_is_no_http_is_1(here, answer):
+    """
+    Another service that took the port does not pass for this one.
+    """
+    with line(answer) as url:
+        code, out, err = here.type("healthcheck", "--url", url)
+    assert (1, "") == (code, out)
+    assert f"popfetchd: {url}: that is no answer in HTTP\n" in err
+
+
+def test_an_answer_without_end_is_not_waited_for(here, monkeypatch):
+    """
+    Octets that drip do not make the patience longer.
+    """
+    monkeypatch.setattr(healthcheck, "SECONDS", 0.05)
+    with line(b"HTTP/1.0 200 OK\r\n", then=lambda c: c.recv(1)) as url:
+        code, out, err = here.type("healthcheck", "--url", url)
+    assert (1, "") == (code, out)
+    assert f"popfetchd: {url}: timed out\n" in err
+
+
 def test_it_loads_next_to_nothing():
     """
-    It runs every half minute for years: no YAML, pydantic or structlog for it.
+    It runs every half minute for years: no YAML, pydantic or structlog for it, and of the
+    standard library nothing that costs more than the question.
     """
     code = (
         "import sys; from popfetchd.cli import main; "
-        "main(['healthcheck', '--url', 'http://127.0.0.1:x/']); "
-        "print(*{'yaml', 'pydantic', 'structlog', 'apscheduler'} & set(sys.modules))"
+        "main(['healthcheck', '--url', 'http://127.0.0.1:1/']); "
+        "print(*{'yaml', 'pydantic', 'structlog', 'apscheduler', 'popfetchd.values', "
+        "'http.client', 'email', 'ssl', 'dataclasses', 'inspect'} "
+        "& set(sys.modules))"
     )
+    # -S: what this machine loads into every Python is not ours.
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "\n" == found.stdout

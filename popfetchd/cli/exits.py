@@ -14,9 +14,13 @@ import sys
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from popfetchd.errors import ConfigurationError, PopfetchdError, Reason
-from popfetchd.values import PollReport
+
+
+if TYPE_CHECKING:  # `healthcheck` would pay as much for it as for all the rest
+    from popfetchd.values import PollReport
 
 
 class Exit(IntEnum):

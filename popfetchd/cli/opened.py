@@ -16,7 +16,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from popfetchd import logs
 from popfetchd.cli.exits import Exit
@@ -57,7 +57,7 @@ def loaded(arguments: Namespace) -> load.Loaded:
     if result.held_back:
         print("  hint: these files' accounts are held back", file=sys.stderr)
     for doubt in result.doubts:  # as compilers do, so that editors can tell
-        print(replace(doubt, text=f"warning: {doubt.text}"), file=sys.stderr)
+        print(doubt._replace(text=f"warning: {doubt.text}"), file=sys.stderr)
     return result
 
 
