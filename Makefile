@@ -23,7 +23,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs crash fuzz coverage dovecot smoke lock clean
+.PHONY: help demo test check docs crash fuzz boot coverage dovecot smoke lock clean
 
 help:
 	@echo 'make demo     a maildrop of its own on loopback, and the service on it'
@@ -36,6 +36,9 @@ help:
 	@echo '              cut: two hours (SAMPLE=20: a part of it)'
 	@echo 'make fuzz     the POP3 client against any octets, with atheris (MINUTES=30) in an'
 	@echo '              environment of its own'
+	@echo 'make boot     the units of deploy/systemd under a real systemd, in a Debian 12 of'
+	@echo '              their own: 1 minute, the first time 3 (as root; needs mmdebstrap'
+	@echo '              and systemd-nspawn)'
 	@echo 'make smoke    build the wheel and start it in a fresh environment'
 	@echo 'make lock     resolve locks/*.lock anew (needs uv)'
 	@echo 'make clean    remove everything that the above made'
@@ -75,6 +78,10 @@ fuzz: .fuzz/venv/ready
 	.fuzz/venv/bin/pip install --quiet --require-hashes -r locks/runtime.lock -r locks/fuzz.lock
 	@touch $@
 
+# What it printed stays in .boot/transcript, the machine in .boot/tree.
+boot: $(STAMPS)/dev
+	@$(BIN)/python -m tests.boot
+
 coverage:
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -92,7 +99,7 @@ lock:
 	echo 'atheris==3.0.0' | $(COMPILE) -o locks/fuzz.lock -
 
 clean:
-	rm -rf .venv .fuzz build dist htmlcov .coverage .coverage.* .hypothesis .pytest_cache \
+	rm -rf .venv .fuzz .boot build dist htmlcov .coverage .coverage.* .hypothesis .pytest_cache \
 	  .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

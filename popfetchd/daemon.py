@@ -447,7 +447,7 @@ class Service:
                 http=self.url,
                 ledger=str(self._configuration.ledger),
             )
-            systemd.tell("READY=1", f"STATUS={len(self._accounts)} accounts")
+            systemd.tell("READY=1", self._status())
             self._serve(systemd)
             systemd.tell("STOPPING=1")
             clean = self._end()
@@ -478,9 +478,21 @@ class Service:
                 if wish is Wish.RELOAD:
                     systemd.tell(*systemd.reloading())
                     self.reload()
-                    systemd.tell("READY=1", f"STATUS={len(self._accounts)} accounts")
+                    systemd.tell("READY=1", self._status())
             if self.healthy():
-                systemd.tell("WATCHDOG=1")
+                systemd.tell("WATCHDOG=1", self._status())
+
+    def _status(self) -> str:
+        """
+        Return what `systemctl status` is to show: how many accounts, and what is wrong.
+        """
+        states = self.metrics.states().values()
+        failing = sum(1 for state in states if state.reason)
+        count = len(self._accounts)
+        said = ["1 account" if count == 1 else f"{count} accounts"]
+        said += [f"{failing} of them failing"] if failing else []
+        said += [self._refusal.what] if self._refusal else []
+        return f"STATUS={'; '.join(said)}"
 
     def _end(self) -> bool:
         self._stop.set()

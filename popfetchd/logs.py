@@ -16,7 +16,6 @@ Rules of this file:
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 import threading
@@ -31,6 +30,7 @@ import structlog
 
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from popfetchd import journal
 from popfetchd.values import Secret
 
 
@@ -73,15 +73,6 @@ _CONFIDENTIAL = re.compile(
     r"passw|passphrase|secret|token|authorization|cookie|api_?key|private_?key",
     re.IGNORECASE,
 )
-
-_JOURNAL_PRIORITY = {
-    "debug": "<7>",
-    "info": "<6>",
-    "warning": "<4>",
-    "error": "<3>",
-    "critical": "<2>",
-}
-"""What systemd reads at the head of a line, sd-daemon(3)."""
 
 
 def clean(text: str) -> str:
@@ -169,9 +160,8 @@ class _Journal:
         self._render = render
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
-        priority = _JOURNAL_PRIORITY.get(str(event.get("level")), "<6>")
-        rendered = str(self._render(logger, name, event))
-        return "\n".join(priority + line for line in rendered.split("\n"))
+        level = str(event.get("level"))
+        return journal.marked(str(self._render(logger, name, event)), level)
 
 
 _SHARED: tuple[Processor, ...] = (
@@ -235,18 +225,7 @@ def _renderer(format_: Format, stream: TextIO, environ: Mapping[str, str]) -> Pr
     else:
         # The standard library's json escapes all that is not ASCII.
         renderer = structlog.processors.JSONRenderer(default=str)
-    return _Journal(renderer) if _is_journal(stream, environ) else renderer
-
-
-def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """
-    Tell whether *stream* itself, not only our parent's, goes to journald.
-    """
-    try:
-        seen = os.fstat(stream.fileno())
-    except (OSError, ValueError):
-        return False
-    return environ.get("JOURNAL_STREAM") == f"{seen.st_dev}:{seen.st_ino}"
+    return _Journal(renderer) if journal.is_journal(stream, environ) else renderer
 
 
 def get() -> structlog.stdlib.BoundLogger:

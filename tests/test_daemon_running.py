@@ -36,6 +36,9 @@ pytestmark = pytest.mark.slow
 OFTEN = {"every": "1s", "jitter": "0s"}
 """The shortest schedule that a configuration may have."""
 
+REFUSED = ["READY=1", "STATUS=1 account; configuration refused, the old one stays"]
+"""What systemd is told at the end of a reload that changed nothing."""
+
 
 @pytest.fixture
 def here(tmp_path, capsys):
@@ -145,7 +148,7 @@ def test_it_says_ready_visits_and_stops(here, number):
     """
     here.write(here.account("alice", *letters(3)))
     with running(here) as service:
-        assert ["READY=1", "STATUS=1 accounts"] == service.heard("READY=1")
+        assert ["READY=1", "STATUS=1 account"] == service.heard("READY=1")
         assert "ready\n" == service.page("readyz")
         ended = service.logged("visit ended")
         code = service.stop(number)
@@ -189,7 +192,20 @@ def test_the_watchdog_is_fed(here):
     with running(here, WATCHDOG_USEC="300000") as service:
         service.heard("READY=1")
         for _ in range(3):
-            assert ["WATCHDOG=1"] == service.heard("WATCHDOG=1")
+            assert ["WATCHDOG=1", "STATUS=1 account"] == service.heard("WATCHDOG=1")
+        assert 0 == service.stop()
+
+
+def test_systemd_is_told_how_many_accounts_fail(here):
+    """
+    `systemctl status` shows it, as soon as there is a sign of life.
+    """
+    here.write(
+        here.account("alice", password_file=str(here.directory / "none"), **OFTEN)
+    )
+    with running(here, WATCHDOG_USEC="300000") as service:
+        service.logged("visit failed")
+        service.heard("STATUS=1 account; 1 of them failing")
         assert 0 == service.stop()
 
 
@@ -273,7 +289,7 @@ def test_a_reload_takes_a_new_account_and_lets_an_old_one_go(here):
     with running(here) as service:
         service.logged("visit ended")
         here.write(here.account("bob", letter(b"two")))
-        assert ["READY=1", "STATUS=1 accounts"] == service.reload()
+        assert ["READY=1", "STATUS=1 account"] == service.reload()
         assert "bob" == service.logged("visit ended", 2)["account"]
         page = service.page("metrics")
         assert 'account="bob"' in page
@@ -290,7 +306,7 @@ def test_a_broken_configuration_changes_nothing(here):
     with running(here) as service:
         service.heard("READY=1")
         here.write(here.account("bob", every="soon"))
-        assert ["READY=1", "STATUS=1 accounts"] == service.reload()
+        assert REFUSED == service.reload()
         assert 0 == service.metric("popfetchd_config_last_reload_successful")
         refused = service.logged("configuration refused, the old one stays")
         assert "error" == refused["level"]
@@ -324,7 +340,7 @@ def test_what_needs_a_restart_is_refused_in_plain_words(here):
             ledger=f"{here.directory}/other.db",
             http={"listen": "127.0.0.1:1"},
         )
-        assert ["READY=1", "STATUS=1 accounts"] == service.reload()
+        assert REFUSED == service.reload()
         refused = service.logged("configuration refused, the old one stays")
         assert [
             f"{here.path}: ledger: a change needs a restart",
@@ -414,7 +430,9 @@ def test_a_bad_further_file_holds_back_its_own_accounts(here):
     here.write(here.account("alice", letter(b"a")), include=["more.yaml"])
     here.private("more.yaml", "- name: bob\n  hots: y\n")
     with running(here) as service:
-        assert ["READY=1", "STATUS=1 accounts"] == service.heard("READY=1")
+        assert ["READY=1", "STATUS=1 account; accounts are held back"] == service.heard(
+            "READY=1"
+        )
         held = service.logged("accounts are held back")
         assert "error" == held["level"]
         assert held["mistake"].startswith(f"{here.directory}/more.yaml:1:3: ")
@@ -426,7 +444,10 @@ def test_a_bad_further_file_holds_back_its_own_accounts(here):
         assert "bob" == service.logged("visit ended", 2)["account"]
 
         here.private("more.yaml", "nonsense")
-        assert ["READY=1", "STATUS=2 accounts"] == service.reload()
+        assert [
+            "READY=1",
+            "STATUS=2 accounts; accounts are held back",
+        ] == service.reload()
         assert 'account="bob"' in service.page("metrics")
         assert 0 == service.stop()
 

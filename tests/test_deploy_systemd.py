@@ -63,3 +63,23 @@ def test_a_service_runs_a_verb_that_exists(unit):
     """
     (line,) = re.findall(r"(?m)^ExecStart=\S+/popfetchd (.*)$", unit.read_text())
     assert build_parser().parse_args(line.split()).config
+
+
+def test_whoever_a_service_runs_as_reaches_its_configuration():
+    """
+    popfetchd@alice reads a file below /etc/popfetchd, which is not alice's.
+    """
+    tmpfiles = (UNITS / "popfetchd.tmpfiles").read_text()
+    modes = dict(re.findall(r"(?m)^d (\S+)\s+(\d{4}) ", tmpfiles))
+    assert ("0755", "0750") == (
+        modes["/etc/popfetchd"],
+        modes["/etc/popfetchd/secrets"],
+    )
+
+
+def test_the_service_and_the_timer_end_each_other():
+    """
+    Else the timer's next visit would end a service that was started meanwhile.
+    """
+    timer = (UNITS / "popfetchd-fetch.timer").read_text()
+    assert "Conflicts=popfetchd.service" in timer.splitlines()

@@ -9,8 +9,14 @@ import os
 
 import pytest
 
-from popfetchd.cli.exits import OF_REASON, WORST_FIRST, Exit, of_all, of_report
-from popfetchd.errors import AuthenticationRefused, Interrupted, Reason
+from popfetchd.cli.exits import OF_REASON, WORST_FIRST, Exit, of_all, of_report, tell
+from popfetchd.errors import (
+    AuthenticationRefused,
+    ConfigurationError,
+    Interrupted,
+    Mistake,
+    Reason,
+)
 from popfetchd.values import AccountName, PollReport
 
 
@@ -110,3 +116,22 @@ def test_a_report_has_the_code_of_its_failure(fields, code):
     A visit without failure is well; a message that failed alone is the server's doing.
     """
     assert code == of_report(report(**fields))
+
+
+def test_a_failure_is_an_error_to_the_journal(tmp_path, monkeypatch):
+    """
+    What keeps the service from starting is found with `journalctl -p err`.
+    """
+    with (tmp_path / "journal").open("w+") as stream:
+        seen = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{seen.st_dev}:{seen.st_ino}")
+        monkeypatch.setattr("sys.stderr", stream)
+        tell(
+            ConfigurationError(
+                [Mistake("a.yaml", 1, 2, "one"), Mistake("b", 0, 0, "two")]
+            )
+        )
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert ["<3>a.yaml:1:2: one", "<3>b: two"] == lines[:2]
+    assert lines[2].startswith("<3>  hint: ")

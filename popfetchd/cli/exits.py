@@ -10,12 +10,14 @@ Rules of this file:
 
 from __future__ import annotations
 
+import os
 import sys
 
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from popfetchd import journal
 from popfetchd.errors import ConfigurationError, PopfetchdError, Reason
 
 
@@ -93,8 +95,10 @@ def tell(error: PopfetchdError, account: str = "") -> None:
     who = f"{account}: {error.reason}: " if account else "popfetchd: "
     if isinstance(error, ConfigurationError) and not account:
         who = ""  # each line begins with the file, so that an editor finds the place
-    print(f"{who}{error}", file=sys.stderr)
-    print(f"  hint: {error.hint}", file=sys.stderr)
+    text = f"{who}{error}\n  hint: {error.hint}"
+    if journal.is_journal(sys.stderr, os.environ):
+        text = journal.marked(text, "error")
+    print(text, file=sys.stderr)
 
 
 def of_report(report: PollReport) -> Exit:
