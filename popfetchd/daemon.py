@@ -1,12 +1,11 @@
 """
-The composition root: every object of the process is made here, and handed what it needs.
+The composition root: every object of the service is made here, and handed what it needs.
 
 Rules of this file:
 
-- `Visits` makes one visit and remembers and tells it; `run` and `fetch` share it.
-- It verifies archives likewise: after a visit, when `verify_every` has passed, one at a
-  time, in a thread that gives way to those that visit.
 - `Service` is what `run` runs: schedule → pool → visit, the HTTP page, signals, reload.
+- An archive is verified after a visit, when `verify_every` has passed, one at a time, in
+  a thread that gives way to those that visit.
 - Signals only put a wish into a queue; the main thread grants it. A second wish to stop
   ends the process at once: that is safe at any instant (P1).
 - A reload is all or nothing: a configuration that has a mistake changes nothing. A
@@ -19,65 +18,44 @@ import os
 import queue
 import signal
 import socket
-import sys
 import threading
 import time
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from popfetchd import __version__, credentials, logs
-from popfetchd.archive.interface import Archive
+from popfetchd import __version__, logs
 from popfetchd.archive.inventory import ledgers_at
-from popfetchd.archive.opening import archive_at
 from popfetchd.config import load
 from popfetchd.config.model import Configuration, Http
 from popfetchd.config.plain import accounts as plain_accounts
 from popfetchd.errors import (
-    AccountLocked,
     AddressTaken,
     ArchiveError,
     ConfigurationError,
-    Interrupted,
     LedgerBehind,
     LedgerError,
     Mistake,
     PopfetchdError,
-    ServerRefusal,
 )
 from popfetchd.ledger import Ledger
-from popfetchd.look import Browsing
-from popfetchd.metrics import Metrics, PerAccount, Skipped, Watched
-from popfetchd.poll import Keeping, heed_floor, keep, poll, still_archived
+from popfetchd.metrics import Metrics, PerAccount, Watched
 from popfetchd.pool import Pool
-from popfetchd.pop3.deadline import Deadline
-from popfetchd.pop3.protocol import State
-from popfetchd.pop3.session import Session, open_session
-from popfetchd.pop3.tls import TlsContexts
-from popfetchd.removal import Order, Proven, obey
-from popfetchd.report import HELD_BACK, HELD_BACK_HINT, NOT_TAKEN, Reporter, after
+from popfetchd.report import HELD_BACK, HELD_BACK_HINT, NOT_TAKEN, Reporter
 from popfetchd.schedule import Scheduler, earliest, floor, interval
 from popfetchd.values import (
     NEVER,
     Account,
     AccountName,
     AccountState,
-    Destination,
     LedgerId,
-    MessageNumber,
-    PollReport,
-    RowId,
-    Server,
-    Verification,
+    Skipped,
 )
-from popfetchd.verify import Tools, repair, verify
-from popfetchd.verify import Watch as Reader
-from popfetchd.visit.course import Means, Watch
+from popfetchd.visits import Visits
 from popfetchd.web import Access, Guard, Refusal, Site, parse_listen, tls_context
 from popfetchd.web import Server as WebServer
 
@@ -86,277 +64,8 @@ GRACE = 10.0
 """Seconds that running visits have to end when the service is told to stop; systemd
 gives 90. What has not ended then is abandoned, and goes on at the next start."""
 
-
 GIVING_WAY = 10
 """The nice value of a thread that verifies: it reads for hours, and nobody waits."""
-
-LOOK_UP = 0.5
-"""Seconds between two looks whether to stop, for who waits for an account."""
-
-
-class Sessions:
-    """
-    Opens sessions: reads secrets, connects, logs in.
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.contexts = TlsContexts()
-        self.secret = partial(credentials.read, environ=environ)
-
-    def connect(self, server: Server, deadline: Deadline) -> Session:
-        """
-        Return a session that is ready to log in.
-        """
-        return open_session(server, self.contexts, deadline)
-
-    def connected(self, account: Account, seconds: float | None = None) -> Session:
-        """
-        Return a session of *account*'s server that is ready to log in.
-
-        It may take *seconds*, the account's deadline by default.
-        """
-        deadline = Deadline(account.deadline if seconds is None else seconds)
-        return self.connect(account.server, deadline)
-
-    def log_in(self, session: Session, account: Account) -> None:
-        """
-        Log in as *account* says.
-        """
-        secret = self.secret(account.login.secret)
-        session.login(account.login.user, secret, account.login.mechanism)
-
-    @contextmanager
-    def logged_in(self, account: Account) -> Iterator[Session]:
-        """
-        Give a session that has logged in; QUIT ends it if all went well, and a -ERR to
-        that is no failure: who looks has removed nothing.
-        """
-        with self.connected(account) as session:
-            self.log_in(session, account)
-            yield session
-            with suppress(ServerRefusal):
-                session.quit()
-
-
-class Visits:
-    """
-    Makes visits; remembers and tells what they did.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        metrics: Metrics,
-        reporter: Reporter,
-        environ: Mapping[str, str],
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self.ledger = ledger
-        self.metrics = metrics
-        self.reporter = reporter
-        self.now = now
-        self.sessions = Sessions(environ)
-        self.means = Means(
-            ledger, self.sessions.connect, self._archive, self.sessions.secret, now
-        )
-        self._tools = Tools(ledger, self._archive, now)
-
-    def make(
-        self,
-        account: Account,
-        *,
-        stop: threading.Event,
-        patience: float = 0.0,
-        watch: Watch | None = None,
-        next_poll: Callable[[AccountState], float] | None = None,
-    ) -> PollReport:
-        """
-        Visit *account*, and remember and tell what came of it.
-
-        *next_poll* says when the next visit is planned, from what is then remembered.
-        """
-        before = self.metrics.states().get(account.name, AccountState())
-        try:
-            before = self.ledger.state(account.name)
-            report = self._visit(account, stop, patience, watch)
-            state = after(before, report)
-            if next_poll is not None:
-                state = replace(state, next_poll=next_poll(state))
-            self.ledger.save_state(account.name, state)
-        except LedgerError as error:  # nothing can be remembered; it can still be told
-            report = self._told(account, error)
-            state = after(before, report)
-        self.metrics.account_changed(account.name, state)
-        self.reporter.visit_ended(before, report)
-        return report
-
-    def _visit(
-        self,
-        account: Account,
-        stop: threading.Event,
-        patience: float,
-        watch: Watch | None,
-    ) -> PollReport:
-        waiting = Deadline(patience)
-        while True:
-            wait = max(0.0, min(LOOK_UP, waiting.remaining()))
-            try:
-                return poll(account, self.means, stop=stop, patience=wait, watch=watch)
-            except AccountLocked as locked:
-                if stop.is_set() or waiting.remaining() <= 0:
-                    return self._told(account, locked)
-
-    @contextmanager
-    def browse(self, account: Account, patience: float) -> Iterator[Browsed]:
-        """
-        Give a maildrop to a person, who may take his time; its visits have to wait.
-
-        AccountLocked when another visits it for longer than *patience* seconds; TooSoon
-        within the server's floor between logins, which counts for the next visit too.
-        """
-        with self.ledger.lock(account.name).acquire(patience), ExitStack() as open_:
-            state = self.ledger.state(account.name)
-            heed_floor(account, state, self.now())
-            session = open_.enter_context(self.sessions.connected(account, NEVER))
-            self.sessions.log_in(session, account)
-            state = replace(state, last_login=self.now())
-            self.ledger.save_state(account.name, state)
-            browsed = Browsed(self, account, session)
-            yield browsed
-            browsed.leave()
-
-    def keep(
-        self, account: Account, session: Session, chosen: Collection[MessageNumber]
-    ) -> Keeping:
-        """
-        Archive *chosen*, messages of *session*, and remember and tell what came of it.
-
-        It is no whole visit: when the last one was, and how it ended, stays as it is.
-        """
-        before = self.ledger.state(account.name)
-        done = keep(account, self.means, session, chosen, stop=threading.Event())
-        state = replace(
-            before,
-            archived=before.archived + done.report.archived,
-            removals_paused=done.report.removals_paused,
-        )
-        self.ledger.save_state(account.name, state)
-        self.reporter.visit_ended(before, done.report)
-        return done
-
-    def verify(
-        self,
-        account: Account,
-        *,
-        stop: threading.Event,
-        watch: Reader | None = None,
-    ) -> Verification:
-        """
-        Read *account*'s archive against the ledger, and remember and tell how it is.
-        """
-        seen = verify(account, self._tools, stop=stop, watch=watch)
-        if not isinstance(seen.failure, Interrupted):
-            seen = self._remembered(seen)
-        self.reporter.verified(seen)
-        return seen
-
-    def repair(
-        self,
-        account: Account,
-        seen: Verification,
-        *,
-        stop: threading.Event,
-        patience: float = 0.0,
-        watch: Watch | None = None,
-    ) -> tuple[PollReport, Verification]:
-        """
-        Visit *account* to fetch again what *seen* found damaged.
-
-        Returns the visit's report, and what is damaged still: the server lacks it.
-        Raises AccountLocked, ArchiveError or LedgerError where nothing can be repaired.
-        """
-        with self.ledger.lock(account.name).acquire(patience):
-            repair(account, seen, self._tools)
-        report = self.make(account, stop=stop, patience=patience, watch=watch)
-        left = self.ledger.damaged(account.name)
-        damage = tuple(damage for damage in seen.damage if damage.row in left)
-        return report, self._remembered(replace(seen, damage=damage))
-
-    def _remembered(self, seen: Verification) -> Verification:
-        try:
-            self.ledger.verified(seen)
-            state = self.ledger.state(seen.account)
-        except LedgerError as error:
-            return replace(seen, failure=error)
-        self.metrics.account_changed(seen.account, state)
-        return seen
-
-    def _told(self, account: Account, failure: PopfetchdError) -> PollReport:
-        # The report of a visit that did not take place.
-        now = self.now()
-        return PollReport(account.name, now, now, failure)
-
-    def _archive(self, _account: Account, destination: Destination) -> Archive:
-        host = socket.gethostname()
-        archive = archive_at(destination, self.ledger.id, host=host, now=self.now)
-        archive.open()
-        return archive
-
-
-class Browsed:
-    """
-    A maildrop that a person goes through (*drop*), and what may be done for him.
-    """
-
-    def __init__(self, visits: Visits, account: Account, session: Session) -> None:
-        self.drop = Browsing(session, account, visits.ledger)
-        self.removing = False
-        """Whether a DELE may have been sent."""
-        self._visits = visits
-        self._account = account
-        self._session = session
-        self._settled: frozenset[MessageNumber] = frozenset()
-        self._hidden: frozenset[RowId] = frozenset()
-
-    @property
-    def may_end(self) -> bool:
-        """
-        Whether QUIT may be said: all that was retrieved is archived (`poll`).
-        """
-        return self._session.retrieved <= self._settled
-
-    def archive(self, chosen: Collection[MessageNumber]) -> Keeping:
-        """
-        Archive *chosen* as a visit does.
-        """
-        done = self._visits.keep(self._account, self._session, chosen)
-        self._settled |= done.settled
-        self._hidden |= done.hidden
-        return done
-
-    def still_archived(self, proof: Proven) -> bool:
-        """
-        Tell whether the copy stands in the archive now.
-        """
-        found = still_archived(
-            self._account, self._visits.means, self._session, [proof]
-        )
-        return bool(found)
-
-    def remove(self, orders: Sequence[Order]) -> frozenset[MessageNumber]:
-        """
-        Remove messages at a person's word, and end the session; return which ones went.
-        """
-        self.removing = True
-        return obey(self._session, orders, self._visits.ledger, self._hidden)
-
-    def leave(self) -> None:
-        """
-        End the session if it has not ended: with QUIT where that harms nothing.
-        """
-        if self._session.state is State.TRANSACTION and self.may_end:
-            with suppress(ServerRefusal):
-                obey(self._session, [], self._visits.ledger, self._hidden)
 
 
 class Wish(StrEnum):
@@ -388,7 +97,7 @@ class Service:
         self._accounts: dict[AccountName, Account] = {}
         self._wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
         self._stop = threading.Event()
-        set_up_logs(loaded.configuration, environ)
+        self._log_as(loaded.configuration)
         self.ledger = Ledger(loaded.configuration.ledger, now=time.time)
         self.metrics = Metrics()
         self.reporter = Reporter(self.metrics, logs.get())
@@ -570,10 +279,8 @@ class Service:
         if loaded.held_back:  # what a bad file holds stays as it was
             accounts = self._accounts | accounts
         self._configuration = configuration
-        set_up_logs(configuration, self._environ)
-        self._visits.sessions.contexts = (
-            TlsContexts()
-        )  # certificates may have been renewed
+        self._log_as(configuration)
+        self._visits.sessions.renew()
         self._refusal = None
         if loaded.held_back:
             self._refused(HELD_BACK, map(str, loaded.held_back), HELD_BACK_HINT)
@@ -584,6 +291,10 @@ class Service:
         self.reporter.configured(
             frozenset(accounts), loaded.held_back, loaded.doubts, time.time()
         )
+
+    def _log_as(self, configuration: Configuration) -> None:
+        log = configuration.log
+        logs.set_up(log.level.value, log.format.value, self._environ)
 
     def _refused(self, what: str, mistakes: Iterable[str], hint: str) -> None:
         self._refusal = Refusal(time.time(), what, tuple(mistakes), hint)
@@ -702,19 +413,6 @@ def access(http: Http) -> Access:
         if users
         else None,
     )
-
-
-def set_up_logs(configuration: Configuration, environ: Mapping[str, str]) -> None:
-    """
-    Send every log line to stderr, as the configuration says.
-    """
-    logs.configure(
-        configuration.log.level.value,
-        logs.Format(configuration.log.format.value),
-        stream=sys.stderr,
-        environ=environ,
-    )
-    logs.catch_uncaught()
 
 
 class Systemd:

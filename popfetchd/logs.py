@@ -213,6 +213,14 @@ def configure(
     )
 
 
+def set_up(level: str, format_: str, environ: Mapping[str, str]) -> None:
+    """
+    Make every log line of this process, and what nobody caught, go to standard error.
+    """
+    configure(level, Format(format_), stream=sys.stderr, environ=environ)
+    catch_uncaught()
+
+
 def _renderer(format_: Format, stream: TextIO, environ: Mapping[str, str]) -> Processor:
     terminal = stream.isatty()
     renderer: Processor

@@ -45,6 +45,7 @@ from popfetchd.values import (
     Outcome,
     PollReport,
     Skip,
+    Skipped,
     Stage,
     Unproven,
     Verification,
@@ -74,21 +75,6 @@ class PerAccount(StrEnum):
     ALWAYS = "always"
     FAILING = "failing"
     NEVER = "never"
-
-
-class Skipped(StrEnum):
-    """
-    Why a visit that was due did not take place: no server was asked for anything.
-    """
-
-    OVERRUN = "overrun"
-    """The account's last visit is still waiting for a thread, or running."""
-    LOCKED = "locked"
-    """Another process of popfetchd is visiting the account."""
-    LOGIN_DELAY = "login_delay"
-    """The server wants a longer time between logins."""
-    STOPPING = "stopping"
-    """The service is shutting down."""
 
 
 class Condition(StrEnum):

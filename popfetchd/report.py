@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import Protocol
 
 import structlog
 
@@ -33,13 +34,13 @@ from popfetchd.errors import (
     Reason,
     TooSoon,
 )
-from popfetchd.metrics import Metrics, Skipped
 from popfetchd.values import (
     AccountName,
     AccountState,
     Outcome,
     PollReport,
     Skip,
+    Skipped,
     Unproven,
     Verification,
 )
@@ -344,14 +345,63 @@ def standing(state: AccountState, now: float) -> Iterator[tuple[str, str]]:
         yield f"the next visit is {hours} h late", "is the service running?"
 
 
+class Counts(Protocol):
+    """
+    Where what happened is counted: the service's `Metrics`.
+    """
+
+    def reloaded(self, *, taken: bool, at: float) -> None:
+        """A configuration was read and *taken*, or refused."""
+
+    def poll_skipped(self, why: Skipped) -> None:
+        """A visit that was due does not take place."""
+
+    def poll_started(self, delay: float) -> None:
+        """A visit begins, *delay* seconds late."""
+
+    def poll_ended(self, report: PollReport) -> None:
+        """A visit took place."""
+
+    def verified(self, seen: Verification) -> None:
+        """An archive was read against the ledger."""
+
+    def account_changed(self, account: AccountName, state: AccountState) -> None:
+        """What is remembered of *account* is *state* now."""
+
+    def states(self) -> dict[AccountName, AccountState]:
+        """Return how each account is, as far as it is known here."""
+
+
+class Uncounted:
+    """
+    The counts of a process that nobody scrapes: a verb's, which ends with its work.
+    """
+
+    def reloaded(self, *, taken: bool, at: float) -> None: ...
+
+    def poll_skipped(self, why: Skipped) -> None: ...
+
+    def poll_started(self, delay: float) -> None: ...
+
+    def poll_ended(self, report: PollReport) -> None: ...
+
+    def verified(self, seen: Verification) -> None: ...
+
+    def account_changed(self, account: AccountName, state: AccountState) -> None: ...
+
+    def states(self) -> dict[AccountName, AccountState]:
+        """Return nothing: what is remembered stands in the ledger."""
+        return {}
+
+
 class Reporter:
     """
     The one voice of the service. Safe to use from any thread that visits: no two
     threads visit one account.
     """
 
-    def __init__(self, metrics: Metrics, log: structlog.stdlib.BoundLogger) -> None:
-        self._metrics = metrics
+    def __init__(self, counts: Counts, log: structlog.stdlib.BoundLogger) -> None:
+        self._counts = counts
         self._log = log
         self._repeats = Repeats()
 
@@ -394,7 +444,7 @@ class Reporter:
         *doubts* are what works and is seldom meant. Prometheus hears of a reload that
         held accounts back as of one that failed: a person is needed.
         """
-        self._metrics.reloaded(taken=not held_back, at=at)
+        self._counts.reloaded(taken=not held_back, at=at)
         self._repeats.keep(accounts)
         self._log.info("configuration taken", accounts=len(accounts))
         for doubt in doubts:
@@ -410,7 +460,7 @@ class Reporter:
         """
         A configuration was refused; the old one stays.
         """
-        self._metrics.reloaded(taken=False, at=at)
+        self._counts.reloaded(taken=False, at=at)
         self._log.error(
             NOT_TAKEN,
             mistakes=str(failure).splitlines(),
@@ -423,14 +473,14 @@ class Reporter:
         """
         A visit begins, *delay* seconds after its planned time.
         """
-        self._metrics.poll_started(delay)
+        self._counts.poll_started(delay)
         self._log.debug("visit begins", account=account, delay=round(delay, 3))
 
     def visit_skipped(self, account: AccountName, why: Skipped) -> None:
         """
         A visit that was due does not take place.
         """
-        self._metrics.poll_skipped(why)
+        self._counts.poll_skipped(why)
         if times := self._repeats.count(account, "skipped", why):
             self._log.warning(
                 "visit skipped",
@@ -447,7 +497,7 @@ class Reporter:
         if (why := skipped(report.failure)) is not None:
             self.visit_skipped(report.account, why)
             return
-        self._metrics.poll_ended(report)
+        self._counts.poll_ended(report)
         self._repeats.over(report.account, "skipped")
         if report.failure is None:
             self._tell_success(before, report)
@@ -510,7 +560,7 @@ class Reporter:
         """
         An archive was read against the ledger, or as far as that went.
         """
-        self._metrics.verified(seen)
+        self._counts.verified(seen)
         if seen.failure is not None:
             self._tell_unverified(seen, seen.failure)
         elif not seen.damage:

@@ -887,6 +887,21 @@ class Channel:
     """The proxy, whose the address is then; without its user and password."""
 
 
+class Skipped(StrEnum):
+    """
+    Why a visit that was due did not take place: no server was asked for anything.
+    """
+
+    OVERRUN = "overrun"
+    """The account's last visit is still waiting for a thread, or running."""
+    LOCKED = "locked"
+    """Another process of popfetchd is visiting the account."""
+    LOGIN_DELAY = "login_delay"
+    """The server wants a longer time between logins."""
+    STOPPING = "stopping"
+    """The service is shutting down."""
+
+
 @dataclass(frozen=True, slots=True)
 class PollReport:
     """

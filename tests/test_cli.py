@@ -41,6 +41,42 @@ def test_the_version_is_told(here):
     assert (0, f"popfetchd {__version__}\n", "") == here.type("--version")
 
 
+def loaded_by(statement):
+    """
+    Return the modules that a new process has loaded for *statement*.
+    """
+    code = (
+        "import atexit, sys; before = {*sys.modules}; "
+        "atexit.register(lambda: print('\\n', *{*sys.modules} - before)); "
+        f"{statement}"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+def test_the_version_costs_nothing_else():
+    """
+    Of what is not Python's own, only the parser and the errors are loaded for it.
+    """
+    loaded = loaded_by("from popfetchd.cli import main; main(['--version'])")
+    theirs = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert {"popfetchd"} == theirs
+    assert "popfetchd.values" not in loaded
+
+
+def test_a_visit_loads_nothing_of_the_service():
+    """
+    The start is most of a short `fetch`: no schedule, web page or series for it.
+    """
+    loaded = loaded_by("import popfetchd.cli.fetch")
+    assert "popfetchd.visits" in loaded
+    of_service = {"daemon", "schedule", "web", "metrics", "browsing", "look"}
+    assert set() == {f"popfetchd.{name}" for name in of_service} & loaded
+    assert set() == {"apscheduler", "prometheus_client", "http.server"} & loaded
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -13,10 +13,10 @@ import threading
 
 import pytest
 
-from popfetchd import daemon
 from popfetchd.ledger import Ledger
 from popfetchd.maildrop.dialogue import Dialogue, error
 from popfetchd.values import AccountName
+from popfetchd.visits import Visits
 from tests.desk import CANARY, PATIENCE, desk, letter
 from tests.world import dialogue
 
@@ -290,7 +290,7 @@ def test_a_visit_that_breaks_is_70(here, monkeypatch):
     def broken(*_args, **_keys):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(daemon.Visits, "make", broken)
+    monkeypatch.setattr(Visits, "make", broken)
     here.write(here.account("alice"))
     code, out, err = here.type("fetch")
     assert (70, "") == (code, out)

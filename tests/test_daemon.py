@@ -17,13 +17,14 @@ from contextlib import contextmanager
 import pytest
 
 from popfetchd import daemon
-from popfetchd.daemon import Service, Systemd, Visits, Wish
+from popfetchd.daemon import Service, Systemd, Wish
 from popfetchd.errors import AccountLocked, LedgerError
 from popfetchd.ledger import Ledger
 from popfetchd.metrics import Metrics
 from popfetchd.poll import poll
 from popfetchd.report import Reporter
 from popfetchd.values import AccountName, AccountState, Outcome
+from popfetchd.visits import LOOK_UP, Visits
 from tests.desk import PATIENCE, desk, letter, restored, until, value
 from tests.test_cli_fetch import Gate, letters
 from tests.world import world
@@ -268,12 +269,12 @@ def test_who_waits_for_an_account_looks_up(
             raise AccountLocked(account.name)
         return poll(account, means, **keys)
 
-    monkeypatch.setattr(daemon, "poll", busy)
+    monkeypatch.setattr("popfetchd.visits.poll", busy)
     with visits(tmp_path) as (there, made, _):
         report = made.make(there.account, stop=stop, patience=patience)
     assert tries == len(waits)
     assert (tries == 3) == (report.failure is None)
-    assert all(0.0 <= wait <= daemon.LOOK_UP for wait in waits)
+    assert all(0.0 <= wait <= LOOK_UP for wait in waits)
 
 
 def test_a_ledger_that_fails_is_told_and_hides_nothing(tmp_path, monkeypatch):
@@ -282,11 +283,11 @@ def test_a_ledger_that_fails_is_told_and_hides_nothing(tmp_path, monkeypatch):
     """
     with visits(tmp_path) as (there, made, told):
         known = AccountState(last_poll=1.0, last_success=1.0, archived=7)
-        made.metrics.set_accounts({ALICE: daemon.Watched(known, 300.0)})
+        made.counts.set_accounts({ALICE: daemon.Watched(known, 300.0)})
         monkeypatch.setattr(Ledger, "state", failing)
         for _ in range(2):
             report = made.make(there.account, stop=threading.Event())
-        shown = made.metrics.states()[ALICE]
+        shown = made.counts.states()[ALICE]
     assert "ledger" == report.failure.reason
     assert (7, 1.0, 2) == (
         shown.archived,

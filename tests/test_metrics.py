@@ -24,7 +24,6 @@ from popfetchd.metrics import (
     Condition,
     Metrics,
     PerAccount,
-    Skipped,
     Watched,
 )
 from popfetchd.values import (
@@ -35,6 +34,7 @@ from popfetchd.values import (
     Outcome,
     PollReport,
     Skip,
+    Skipped,
     Stage,
     Unproven,
 )

@@ -24,7 +24,7 @@ from popfetchd.errors import (
     TooSoon,
     Unexpected,
 )
-from popfetchd.metrics import Metrics, Skipped
+from popfetchd.metrics import Metrics
 from popfetchd.report import Reporter, after
 from popfetchd.values import (
     AccountName,
@@ -34,6 +34,7 @@ from popfetchd.values import (
     Octets,
     PollReport,
     Skip,
+    Skipped,
     Unproven,
 )
 

@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from popfetchd.browsing import Browsed, browse
 from popfetchd.cli import exits
 from popfetchd.cli.conversation import Conversation
 from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import opened
 from popfetchd.cli.tables import Style, octets
-from popfetchd.daemon import Browsed
 from popfetchd.errors import PopfetchdError, ServerRefusal
 from popfetchd.look import Shown
 from popfetchd.look.reading import lines
@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         opened(arguments, [arguments.account]) as found,
-        found.visits.browse(found.accounts[0], PATIENCE) as browsed,
+        browse(found.visits, found.accounts[0], PATIENCE) as browsed,
         _ending(browsed),
     ):
         talk = Conversation(browsed.drop.stay)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +20,9 @@ from contextlib import contextmanager
 
 from popfetchd.cli import exits
 from popfetchd.cli.exits import Exit
-from popfetchd.cli.opened import Looked, Opened, looked, opened
+from popfetchd.cli.opened import Opened, opened
 from popfetchd.cli.stopping import interrupted
 from popfetchd.cli.tables import octets, show_json, show_table
-from popfetchd.errors import PopfetchdError
-from popfetchd.look import Preview, preview
 from popfetchd.pool import Pool
 from popfetchd.values import Account, AccountName, PollReport
 from popfetchd.visit.course import Watch
@@ -36,7 +33,9 @@ def run(arguments: Namespace) -> int:
     Visit, or with --dry-run only tell what a visit would do.
     """
     if arguments.dry_run:
-        return _preview(looked(arguments, arguments.accounts), arguments.json)
+        from popfetchd.cli import preview  # noqa: PLC0415 -- a visit needs none of it
+
+        return preview.run(arguments)
     with (
         opened(arguments, arguments.accounts) as found,
         _watches(found.accounts) as watches,
@@ -134,40 +133,6 @@ def _as_json(report: PollReport) -> dict[str, object]:
         "error": failure and str(failure),
         "hint": failure and failure.hint,
     }
-
-
-def _preview(found: Looked, as_json: bool) -> int:
-    rows, codes = [], [Exit.OK]
-    for account in found.accounts:
-        try:
-            with found.sessions.logged_in(account) as session:
-                known = found.ledger.known(account.name)
-                failed = found.ledger.failures().get(account.name, {})
-                seen = preview(session, account, known, failed, time.time())
-        except PopfetchdError as error:  # the others are looked at all the same
-            exits.tell(error, account.name)
-            codes.append(exits.OF_REASON[error.reason])
-        else:
-            rows.append(_preview_row(account, seen))
-    if as_json:
-        show_json([dict(zip(PREVIEW_COLUMNS, row, strict=True)) for row in rows])
-    else:
-        show_table(PREVIEW_COLUMNS, [tuple(map(str, row)) for row in rows])
-    return exits.of_all(codes)
-
-
-PREVIEW_COLUMNS = ("account", "messages", "would_archive", "octets", "would_remove")
-
-
-def _preview_row(account: Account, seen: Preview) -> tuple[str | int, ...]:
-    wanted = seen.selection.wanted.without(seen.selection.again)
-    return (
-        account.name,
-        seen.drop.messages,
-        len(wanted),
-        sum(message.octets or 0 for message in wanted),
-        len(seen.selection.removable),
-    )
 
 
 # -- progress -------------------------------------------------------------------------

@@ -23,11 +23,10 @@ from popfetchd.cli.exits import Exit
 from popfetchd.config import find, load
 from popfetchd.config.model import Configuration
 from popfetchd.config.plain import accounts as plain_accounts
-from popfetchd.daemon import Sessions, Visits, set_up_logs
 from popfetchd.ledger import Glimpse, Ledger
-from popfetchd.metrics import Metrics
-from popfetchd.report import Reporter
+from popfetchd.report import Reporter, Uncounted
 from popfetchd.values import Account
+from popfetchd.visits import Sessions, Visits
 
 
 MOST_NAMES = 20
@@ -79,7 +78,7 @@ def looked(arguments: Namespace, names: Sequence[str] = ()) -> Looked:
     """
     configuration = loaded(arguments).configuration
     accounts = chosen(plain_accounts(configuration), names)
-    set_up_logs(configuration, os.environ)
+    _log_as(configuration)
     sessions, ledger = Sessions(os.environ), Glimpse(configuration.ledger)
     return Looked(configuration, accounts, sessions, ledger)
 
@@ -93,17 +92,22 @@ def opened(arguments: Namespace, names: Sequence[str] = ()) -> Iterator[Opened]:
     """
     configuration = loaded(arguments).configuration
     accounts = chosen(plain_accounts(configuration), names)
-    set_up_logs(configuration, os.environ)
-    metrics = Metrics()
+    _log_as(configuration)
+    counts = Uncounted()
     ledger = Ledger(configuration.ledger, now=time.time)
     try:
         yield Opened(
             configuration,
             accounts,
-            Visits(ledger, metrics, Reporter(metrics, logs.get()), os.environ),
+            Visits(ledger, counts, Reporter(counts, logs.get()), os.environ),
         )
     finally:
         ledger.close()
+
+
+def _log_as(configuration: Configuration) -> None:
+    log = configuration.log
+    logs.set_up(log.level.value, log.format.value, os.environ)
 
 
 def chosen(accounts: Sequence[Account], names: Sequence[str]) -> tuple[Account, ...]:
