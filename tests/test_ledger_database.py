@@ -4,11 +4,14 @@ The ledger's file: made, opened, brought up to date, or refused in plain words.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
 import stat
 import threading
+
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,17 @@ NOBODY = 65534
 
 def opened(path):
     return Ledger(path, now=lambda: 0.0)
+
+
+def open_files():
+    """
+    Return the names of the files that this process has open, deleted ones too.
+    """
+    names = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # of the listing itself
+            names.add(str(descriptor.readlink()))
+    return {name for name in names if name.startswith("/") and "/fd" not in name}
 
 
 def modes_below(path):
@@ -173,6 +187,24 @@ def test_a_commit_is_on_the_disk_when_it_returns(tmp_path):
         )
 
     assert [2, "wal", 1] == pragma
+
+
+def test_no_temporary_file_is_made(tmp_path):
+    """
+    What is undone goes by memory: a large job needs no /tmp, which may not be there.
+    """
+    with opened(tmp_path / "ledger.db") as ledger:
+        before = open_files()
+
+        def job(db):
+            db.execute("CREATE TABLE large (id INTEGER PRIMARY KEY, octets BLOB)")
+            db.executemany("INSERT INTO large VALUES (?, zeroblob(4000))", rows)
+            db.execute("SAVEPOINT inner")
+            db.execute("UPDATE large SET octets = zeroblob(4001)")
+            return open_files() - before
+
+        rows = [(number,) for number in range(100)]
+        assert set() == ledger._writer.do(job)
 
 
 # -- refusing it ----------------------------------------------------------------------
@@ -478,3 +510,21 @@ def test_a_failing_read_is_told(tmp_path):
         ledger._writer.do(lambda db: db.execute("DROP TABLE account_state").rowcount)
         with pytest.raises(LedgerError, match=r"ledger\.db: no such table"):
             ledger.states()
+
+
+@pytest.mark.parametrize("instead", [False, True], ids=["gone", "replaced"])
+def test_a_ledger_that_was_taken_away_is_not_read(tmp_path, instead):
+    """
+    SQLite would go on with the file that nobody finds again: it is told instead.
+    """
+    path = tmp_path / "ledger.db"
+    with opened(path) as ledger:
+        ledger.reserve(1)
+        path.rename(tmp_path / "away.db")
+        if instead:
+            path.touch(mode=0o600)
+        with pytest.raises(LedgerError, match="is gone, or another file") as caught:
+            ledger.highest()
+        assert Reason.LEDGER is caught.value.reason
+        (tmp_path / "away.db").rename(path)
+        assert 1 == ledger.highest()

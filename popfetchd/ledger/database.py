@@ -8,6 +8,8 @@ Rules of this file:
   its archive stays would mean fetching everything again.
 - A commit has reached the disk when it returns (WAL, synchronous=FULL): with NORMAL a
   power cut may undo the last commits, and those are the ones that matter.
+- No temporary file: /tmp may be full, or not to be written (a container), and has no
+  say in whether mail is recorded.
 - The schema is a list of numbered files, each run once in one transaction. A file of a
   newer popfetchd, of another program, or a damaged one is refused in plain words.
 - What SQLite says is told as a LedgerError, here and nowhere else.
@@ -177,6 +179,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA journal_size_limit = {LARGEST_WAL}")
     except BaseException:
         connection.close()

@@ -1,5 +1,11 @@
 """
 Connections for reading: each belongs to one thread at a time, and a few are kept.
+
+Rules of this file:
+
+- Nothing is read unless the path still leads to the file that is open. SQLite goes on
+  with one that was deleted or replaced, and all that is written there is lost with the
+  process. A visit reads before it fetches: that is where it stops.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ class Readers:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file = identity(path)
         self._gate = threading.Lock()
         self._closed = False
         self._idle: list[sqlite3.Connection] = []
@@ -35,6 +42,8 @@ class Readers:
         """
         Lend a connection; LedgerError when there is none, or SQLite fails inside.
         """
+        if identity(self._path) != self._file:
+            raise LedgerError(self._path, "is gone, or another file is in its place")
         try:
             connection = self._take()
             try:
@@ -68,3 +77,14 @@ class Readers:
                 connection.close()
             else:
                 self._idle.append(connection)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """
+    Return what tells the file at *path* from every other one; None if there is none.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
