@@ -60,9 +60,13 @@ from popfetchd.web import Access, Guard, Refusal, Site, parse_listen, tls_contex
 from popfetchd.web import Server as WebServer
 
 
-GRACE = 10.0
-"""Seconds that running visits have to end when the service is told to stop; systemd
-gives 90. What has not ended then is abandoned, and goes on at the next start."""
+GRACE = 1.0
+"""
+Seconds that running visits have to end when the service is told to stop: enough for the
+message under way and QUIT, where the server answers. What has not ended then is
+abandoned, which is safe at any instant (P1), and goes on at the next start: who restarts
+a service does not wait for the slowest of many servers, and Docker kills after ten.
+"""
 
 GIVING_WAY = 10
 """The nice value of a thread that verifies: it reads for hours, and nobody waits."""

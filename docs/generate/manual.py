@@ -37,7 +37,7 @@ OPENING = (
 )
 
 SIGNALS = {
-    "SIGTERM, SIGINT": "End. Visits under way have ten seconds to end with what they "
+    "SIGTERM, SIGINT": "End. Visits under way have a second to end with what they "
     "have; the second signal ends popfetchd at once, which does no harm: the next visit "
     "settles what was cut off.",
     "SIGHUP": "`run` reads the configuration again. A valid one takes effect without "
