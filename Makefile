@@ -23,7 +23,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs crash fuzz boot coverage dovecot smoke lock clean
+.PHONY: help demo test check docs crash fuzz boot coverage dovecot smoke image lock clean
 
 help:
 	@echo 'make demo     a maildrop of its own on loopback, and the service on it'
@@ -40,6 +40,8 @@ help:
 	@echo '              their own: 1 minute, the first time 3 (as root; needs mmdebstrap'
 	@echo '              and systemd-nspawn)'
 	@echo 'make smoke    build the wheel and start it in a fresh environment'
+	@echo 'make image    build the container image and try it with no rights at all (root,'
+	@echo '              buildah, podman, runc; BASE_IMAGE=… or mmdebstrap)'
 	@echo 'make lock     resolve locks/*.lock anew (needs uv)'
 	@echo 'make clean    remove everything that the above made'
 
@@ -91,6 +93,10 @@ dovecot:
 
 smoke: $(STAMPS)/dev
 	@.ci/smoke $(BIN)/python
+
+# BASE_IMAGE from the environment; see the head of the script.
+image: $(STAMPS)/dev
+	@.ci/image $(BIN)/python
 
 lock:
 	printf '%s\n' $(BUILDERS) | $(COMPILE) --extra demo --extra socks --extra basic-auth --group dev -o locks/dev.lock pyproject.toml -
