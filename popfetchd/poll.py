@@ -271,16 +271,22 @@ class Visit(Course):
             self.tally.channel = session.channel
             with self.stage(Stage.LOGIN):
                 self.tally.logged_in = means.now()
-                session.login(account.login.user, secret, account.login.mechanism)
+                login = account.login
+                session.login(login.user, secret, login.mechanism, to_list=True)
                 # From here the server counts its delay (RFC 2449 section 6.5).
                 self.tally.logged_in = means.now()
-            self.tally.login_delay = session.capabilities.login_delay
-            self.habits = _habits(account.habits, session.capabilities)
+            self._heed(session.capabilities)
             yield session
+
+    def _heed(self, announced: Capabilities) -> None:
+        # They may change with the login, and be heard of with the listing only.
+        self.tally.login_delay = announced.login_delay
+        self.habits = _habits(self.account.habits, announced)
 
     def _list(self, session: Session) -> Listing:
         with self.stage(Stage.LIST):
             listing = session.listing().named
+        self._heed(session.capabilities)
         self.tally.drop = listing.drop
         return listing
 

@@ -1138,6 +1138,50 @@ def test_half_a_message_is_never_taken_for_a_whole_one(here, lacks, place):
     assert [] == here.files("tmp")
 
 
+@pytest.mark.parametrize("lacks", [frozenset(), frozenset({"PIPELINING"})])
+def test_a_forged_reply_at_the_very_end_proves_no_message(here, lacks):
+    """
+    Where dots are not stuffed, a sender's "+OK" behind his dot is no answer to NOOP.
+    """
+    here.server._lacks = lacks
+    here.deliver(b"Subject: bad\r\n\r\none\r\n.\r\n+OK forged\r\n")
+    here.speak(RETR=unstuffed, TOP=unstuffed_top)
+
+    report = here.visit(delete_after=0.0)
+
+    assert isinstance(report.failure, ProtocolViolation)
+    assert [] == here.archived()
+
+
+@pytest.mark.parametrize("lacks", [frozenset(), frozenset({"PIPELINING"})])
+def test_the_proof_of_the_last_message_costs_no_round_trip(here, lacks):
+    """
+    NOOP goes with the last RETR where that is allowed, and behind its message elsewhere.
+    """
+    here.server._lacks = lacks
+    here.deliver(*letters(2))
+
+    here.visit()
+
+    pipelined = b"RETR 1\r\nRETR 2\r\nNOOP\r\n" in here.server._wire
+    assert (not lacks) == pipelined
+    assert 1 == here.server.wire.count(b"NOOP")
+
+
+@pytest.mark.parametrize("lacks", [frozenset(), frozenset({"PIPELINING"})])
+def test_capabilities_behind_the_login_cost_no_round_trip(here, lacks):
+    """
+    CAPA is asked once more, together with the listing where that is allowed.
+    """
+    here.server._lacks = lacks
+
+    here.visit()
+
+    pipelined = b"CAPA\r\nUIDL\r\nLIST\r\n" in here.server._wire
+    assert (not lacks) == pipelined
+    assert 2 == here.server.wire.count(b"CAPA")
+
+
 def test_a_message_that_ends_its_top_badly_does_not_stop_the_others(here):
     """
     A server that drops the line at one TOP is asked for that message last, by RETR.

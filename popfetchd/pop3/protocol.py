@@ -135,7 +135,15 @@ TRANSITIONS: dict[State, dict[Command, Move]] = {
 """What may be sent in each state, and where it leads."""
 
 SENT_AHEAD = frozenset(
-    {Command.LIST, Command.UIDL, Command.TOP, Command.RETR, Command.DELE}
+    {
+        Command.CAPA,
+        Command.LIST,
+        Command.UIDL,
+        Command.TOP,
+        Command.RETR,
+        Command.DELE,
+        Command.NOOP,
+    }
 )
 """What may be pipelined: commands that leave the state, and each other, alone."""
 

@@ -161,6 +161,8 @@ class Session:
         self._transport = transport
         self._protocol = Protocol()
         self._pace = pace or Pace()
+        self._to_ask = False
+        """Whether CAPA is still to be asked behind the login."""
         self._unspoken: tuple[bytes, ...] = ()
         """What no error of this session may repeat: some servers echo, also later."""
 
@@ -215,8 +217,11 @@ class Session:
         """
         Ask CAPA (RFC 2449 §5). Where it is refused, what was known before stays.
         """
+        self._hear_capabilities(occasion, self._exchange(Command.CAPA))
+
+    def _hear_capabilities(self, occasion: Occasion, reply: Reply) -> None:
         self.announced[occasion] = None
-        if self._exchange(Command.CAPA).ok:
+        if reply.ok:
             body = self._collect("CAPABILITY_OCTETS", CAPABILITY_OCTETS)
             self.capabilities = Capabilities.parse(body)
             self.announced[occasion] = Capabilities.parse(self._masked(body))
@@ -238,9 +243,12 @@ class Session:
 
     # -- logging in
 
-    def login(self, user: str, secret: Secret, mechanism: Mechanism) -> None:
+    def login(
+        self, user: str, secret: Secret, mechanism: Mechanism, *, to_list: bool = False
+    ) -> None:
         """
-        Log in with *mechanism*, and ask CAPA again (RFC 2449 §5).
+        Log in with *mechanism*, and ask CAPA again (RFC 2449 §5): now, or, *to_list*,
+        together with the listing where that saves a round trip.
 
         AUTO takes the strongest that the server offers on this channel (`auth.choose`).
         Raises AuthenticationRefused, InUse, LoginDelayed, SystemTemporary,
@@ -262,7 +270,9 @@ class Session:
         else:
             self._log_in_user(credentials.name, credentials.proof)
         self.mechanism = chosen
-        self._ask_capabilities(Occasion.LOGIN)
+        self._to_ask = to_list and self.capabilities.has("PIPELINING")
+        if not self._to_ask:
+            self._ask_capabilities(Occasion.LOGIN)
 
     def _gate(self, secret: Secret) -> None:
         """
@@ -413,9 +423,17 @@ class Session:
         return self._listed(answers[Command.UIDL], answers[Command.LIST])
 
     def _send_all(self, commands: tuple[Command, ...]) -> None:
+        """
+        Send *commands*, behind the CAPA that is owed since the login, if it is.
+        """
+        if self._to_ask:
+            commands = (Command.CAPA, *commands)
         self._listen_before(commands[0])
         with self._breaking():
             self._write(b"".join(self._protocol.send(command) for command in commands))
+            if self._to_ask:
+                self._to_ask = False
+                self._hear_capabilities(Occasion.LOGIN, _reply(self._event()))
 
     def _listing_answer(self, command: Command) -> bytes | ServerRefusal:
         reply = _reply(self._event())
@@ -455,23 +473,29 @@ class Session:
                     yield number, self._refusal(Command.TOP, reply)
 
     def retrieve(
-        self, numbers: Iterable[MessageNumber]
+        self, numbers: Iterable[MessageNumber], *, followed: bool = False
     ) -> Iterator[tuple[MessageNumber, Body | ServerRefusal]]:
         """
         Yield each message as an iterator of its octets (RETR, RFC 1939 §5).
 
         Pipelined: up to PIPELINE_DEPTH messages are on their way. A body that was not
         read to its end is skipped when the next message is asked for, and cannot be read
-        any more. Closing this generator early breaks the session.
+        any more. Closing this generator early breaks the session. With *followed*, NOOP is
+        said behind the last one: an answer shows that it had ended where it seemed to.
         """
         with self._undivided(Command.RETR):
-            for number, reply in self._pipelined(Command.RETR, numbers):
+            behind = Command.NOOP if followed else None
+            replies = self._pipelined(Command.RETR, numbers, behind=behind)
+            for number, reply in replies:
                 if reply.ok:
                     body = Body(self._event)
                     yield number, body
                     body.skip()
                 else:
                     yield number, self._refusal(Command.RETR, reply)
+            if followed:
+                self._end_with(Command.NOOP)
+                self._hear_nothing(Command.NOOP)
 
     def delete(
         self, numbers: Iterable[MessageNumber]
@@ -552,36 +576,57 @@ class Session:
         return octets
 
     def _pipelined(
-        self, command: Command, numbers: Iterable[MessageNumber], *more: bytes
+        self,
+        command: Command,
+        numbers: Iterable[MessageNumber],
+        *more: bytes,
+        behind: Command | None = None,
     ) -> Iterator[tuple[MessageNumber, Reply]]:
         """
         Send *command* for each of *numbers*, ahead where that is allowed.
 
         Yields each reply; its body, if any, must be read before the next one. *numbers*
-        is asked when there is room only, so that it may end early.
+        is asked when there is room only, so that it may end early. *behind* the last one
+        goes a command whose reply is the caller's to take, with `_end_with`.
         """
         depth = PIPELINE_DEPTH if self.capabilities.has("PIPELINING") else 1
-        waiting, sent = iter(numbers), deque[MessageNumber]()
+        waiting, sent, ended = iter(numbers), deque[MessageNumber](), False
         while True:
-            if len(sent) <= depth // 2:
-                batch = list(islice(waiting, depth - len(sent)))
-                self._send_ahead(command, batch, *more)
+            if not ended and len(sent) <= depth // 2:
+                room = depth - len(sent)
+                batch = list(islice(waiting, room))
+                ended = len(batch) < room
+                last = behind if ended and (batch or sent) else None
+                self._send_ahead(command, batch, more, last)
                 sent.extend(batch)
             if not sent:
                 return
             yield sent.popleft(), _reply(self._event())
 
     def _send_ahead(
-        self, command: Command, batch: list[MessageNumber], *more: bytes
+        self,
+        command: Command,
+        batch: list[MessageNumber],
+        more: tuple[bytes, ...],
+        last: Command | None,
     ) -> None:
-        if not batch:
-            return
         send = self._protocol.send
         with self._breaking():
-            lines = b"".join(send(command, b"%d" % number, *more) for number in batch)
+            lines = [send(command, b"%d" % number, *more) for number in batch]
             if command is Command.RETR:
                 self.retrieved.update(batch)
-            self._write(lines)
+            if last is not None:
+                lines.append(send(last))
+            if lines:
+                self._write(b"".join(lines))
+
+    def _end_with(self, command: Command) -> Reply:
+        """
+        Return the reply to *command*, which a pipeline may have sent already.
+        """
+        if self._protocol.step == command:
+            return _reply(self._event())
+        return self._exchange(command)
 
     def _collect(self, limit: str, allowed: int) -> bytes:
         """
@@ -630,6 +675,16 @@ class Session:
             )
         with self._breaking():
             self._protocol.receive(self._transport.waiting(command))
+
+    def _hear_nothing(self, step: Command) -> None:
+        """
+        Break the session, with ProtocolViolation, if the server goes on unasked.
+
+        The last reply was then none, but the rest of what seemed to have ended.
+        """
+        with self._breaking():
+            self._protocol.receive(self._transport.waiting(step))
+            self._protocol.next_event()
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:

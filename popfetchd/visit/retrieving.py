@@ -12,7 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -81,16 +81,13 @@ def _receive(
     refused: list[tuple[Listed, ServerRefusal]] = []
     asked: dict[MessageNumber, Listed] = {}
     with course.blaming(asked), _believing(course, intake):
-        for number, body in session.retrieve(noted(messages, asked)):
+        for number, body in session.retrieve(noted(messages, asked), followed=True):
             intake.believe()
             if isinstance(body, ServerRefusal):
                 refused.append((asked[number], _of_the_message(body)))
             else:
                 intake.latest = _spool(course, intake, asked[number], body)
             del asked[number]
-        if intake.latest is not None:
-            with suppress(ServerRefusal):  # an answer is all that is asked for
-                session.noop()
     return refused
 
 
