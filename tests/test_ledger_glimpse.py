@@ -136,13 +136,37 @@ def test_root_reads_the_ledger_of_another_as_him(monkeypatch):
         monkeypatch.setattr(
             module,
             "connect_to_read",
-            lambda path: users.append(os.geteuid()) or connect(path),
+            lambda path, **how: users.append(os.geteuid()) or connect(path, **how),
         )
         assert {ALICE: AccountState(last_poll=1.0)} == Glimpse(path).states()
         path.write_bytes(b"no ledger at all" * 100)
         with pytest.raises(LedgerDamaged):
             Glimpse(path).states()
     assert ([NOBODY, NOBODY], 0) == (users, os.geteuid())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what is another's")
+@pytest.mark.parametrize("open_", [True, False])
+def test_root_reads_what_its_owner_does_not_reach(tmp_path, open_):
+    """
+    A DynamicUser's ledger stands below a folder of root's: nothing is made beside it.
+    """
+    private = tmp_path / "private"
+    private.mkdir(0o700)
+    with world(private) as here:
+        here.deliver(b"Subject: a\r\n\r\n", unique_id="a")
+        here.visit()
+        path = here.ledger.path
+        if not open_:
+            here.ledger.close()
+        for each in path.parent.glob(path.name + "*"):
+            os.chown(each, NOBODY, NOBODY)
+        before = traces(path.parent)
+
+        assert {"a"} == Glimpse(path).archived(ALICE)
+
+        assert before == traces(path.parent)
+        assert {NOBODY} == {f.stat().st_uid for f in path.parent.glob(path.name + "*")}
 
 
 def test_who_is_not_root_reads_as_himself(tmp_path, monkeypatch):

@@ -187,16 +187,18 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_to_read(path: Path) -> sqlite3.Connection:
+def connect_to_read(path: Path, *, untouched: bool = False) -> sqlite3.Connection:
     """
     Open a connection that changes nothing, not even beside the file at *path*.
 
     Without a write-ahead log nobody has it open, and the file is whole in itself; with
-    one SQLite has to share its index (-shm). Raises sqlite3.Error.
+    one SQLite has to share its index (-shm), and may make it. *untouched*: it may not;
+    where there is none, nothing can be read. Raises sqlite3.Error.
     """
     alone = not path.with_name(path.name + "-wal").exists()
+    how = "&immutable=1" if alone else "&readonly_shm=1" if untouched else ""
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' * alone}",
+        f"{path.absolute().as_uri()}?mode=ro{how}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,

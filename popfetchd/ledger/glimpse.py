@@ -6,7 +6,9 @@ Rules of this file:
 - Nothing is made: no ledger, no folder, no lock. Where there is no ledger there is
   nothing to see, which is no error.
 - As root, another user's ledger is read as that user: what SQLite has to make beside it
-  (the index of its log) is his, and he cannot make root write elsewhere.
+  (the index of its log) is his, and he cannot make root write elsewhere. Where he does
+  not reach it himself (systemd keeps a DynamicUser's below a folder of root's), root
+  reads it, and SQLite makes nothing.
 - Each look opens the file anew; nobody looks often.
 """
 
@@ -80,10 +82,21 @@ class Glimpse:
         except OSError as error:
             raise refused(self._path, error) from error
         try:
-            with _acting_for(owner), closing(connect_to_read(self._path)) as db:
+            with self._opened(owner) as db:
                 return question(db) if self._is_ours(db) else nothing
         except sqlite3.Error as error:
             raise told(self._path, error) from error
+
+    @contextmanager
+    def _opened(self, owner: int) -> Iterator[sqlite3.Connection]:
+        with _acting_for(owner):
+            reaches = os.access(self._path, os.R_OK, effective_ids=True)
+        reader = owner if reaches else os.geteuid()
+        with (
+            _acting_for(reader),
+            closing(connect_to_read(self._path, untouched=not reaches)) as db,
+        ):
+            yield db
 
     def _is_ours(self, db: sqlite3.Connection) -> bool:
         version, newest = schema_version(db, self._path), len(migrations())
