@@ -101,6 +101,7 @@ class Service:
         self._accounts: dict[AccountName, Account] = {}
         self._wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
         self._stop = threading.Event()
+        logs.load()
         self._log_as(loaded.configuration)
         self.ledger = Ledger(loaded.configuration.ledger, now=time.time)
         self.metrics = Metrics()

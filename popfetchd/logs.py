@@ -3,8 +3,8 @@ How a log line looks, and what may never stand in one.
 
 Rules of this file:
 
-- structlog through the standard library's logging: lines of other libraries get the
-  same shape. Everything goes to standard error; journald, Docker or a file take it on.
+- structlog (`lines`) through the standard library's logging: lines of other libraries get
+  the same shape. It is loaded with the first line, or by `load`. Everything goes to standard error; journald, Docker or a file take it on.
 - `sanitize` is the last step before a line is rendered: nothing that a peer sent can
   move a cursor, forge a line, or reverse the text (P4). It covers the event, every
   value, and tracebacks.
@@ -21,17 +21,19 @@ import sys
 import threading
 import traceback
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
+from functools import cache
 from types import TracebackType
-from typing import TextIO
-
-import structlog
-
-from structlog.typing import EventDict, Processor, WrappedLogger
+from typing import TYPE_CHECKING, TextIO
 
 from popfetchd import journal
 from popfetchd.values import Secret
+
+
+if TYPE_CHECKING:  # who shows a table cleans its cells, and writes no line
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 class Format(StrEnum):
@@ -47,6 +49,9 @@ class Format(StrEnum):
 
 LEVELS = ("debug", "info", "warning", "error")
 """What `log: {level: …}` may be."""
+
+NAME = "popfetchd"
+"""Our logger's, for the standard library."""
 
 LONGEST_VALUE = 2048
 """Characters of one value: a reply of POP3 has 512, a hostile one has no end."""
@@ -164,14 +169,6 @@ class _Journal:
         return journal.marked(str(self._render(logger, name, event)), level)
 
 
-_SHARED: tuple[Processor, ...] = (
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-)
-"""What our own lines and those of other libraries have in common."""
-
-
 def configure(
     level: str,
     format_: Format,
@@ -185,32 +182,26 @@ def configure(
     *level* is one of LEVELS. *environ*: NO_COLOR and JOURNAL_STREAM are heeded.
     """
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _format_exception,
-                sanitize,
-                _renderer(format_, stream, environ),
-            ],
-        )
-    )
+    handler.setFormatter(_Late(lambda: _formatter(format_, stream, environ)))
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level.upper())
     logging.raiseExceptions = False
     logging.captureWarnings(capture=True)
     # Two INFO lines for each visit would say nothing that ours do not.
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
+
+
+class _Late(logging.Formatter):
+    """
+    A formatter that is made when the first line is written.
+    """
+
+    def __init__(self, make: Callable[[], logging.Formatter]) -> None:
+        super().__init__()
+        self._made = cache(make)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._made().format(record)
 
 
 def set_up(level: str, format_: str, environ: Mapping[str, str]) -> None:
@@ -221,27 +212,67 @@ def set_up(level: str, format_: str, environ: Mapping[str, str]) -> None:
     catch_uncaught()
 
 
-def _renderer(format_: Format, stream: TextIO, environ: Mapping[str, str]) -> Processor:
+def _formatter(
+    format_: Format, stream: TextIO, environ: Mapping[str, str]
+) -> logging.Formatter:
+    from popfetchd import lines  # noqa: PLC0415 -- with the first line
+
     terminal = stream.isatty()
-    renderer: Processor
     if format_ is Format.CONSOLE or (format_ is Format.AUTO and terminal):
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=terminal and not environ.get("NO_COLOR"),
-            exception_formatter=structlog.dev.plain_traceback,
-            sort_keys=False,
-        )
+        render = lines.for_people(colors=terminal and not environ.get("NO_COLOR"))
     else:
-        # The standard library's json escapes all that is not ASCII.
-        renderer = structlog.processors.JSONRenderer(default=str)
-    return _Journal(renderer) if journal.is_journal(stream, environ) else renderer
+        render = lines.for_programs()
+    if journal.is_journal(stream, environ):
+        render = _Journal(render)
+    return lines.formatter([_format_exception, sanitize, render])
 
 
-def get() -> structlog.stdlib.BoundLogger:
+class Log:
+    """
+    The logger of popfetchd: an event, and what varies in fields.
+    """
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Tell what helps to find a fault."""
+        self._say(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Tell what went as it should."""
+        self._say(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Tell what may need a person."""
+        self._say(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Tell what needs a person."""
+        self._say(logging.ERROR, event, fields)
+
+    def critical(self, event: str, **fields: object) -> None:
+        """Tell a fault of ours."""
+        self._say(logging.CRITICAL, event, fields)
+
+    def _say(self, level: int, event: str, fields: Mapping[str, object]) -> None:
+        if not logging.getLogger(NAME).isEnabledFor(level):
+            return  # nothing is loaded for what nobody hears
+        with suppress(ImportError, OSError):  # no file left to open: mail comes first
+            from popfetchd import lines  # noqa: PLC0415 -- with the first line
+
+            lines.logger(NAME).log(level, event, **fields)
+
+
+def get() -> Log:
     """
     Return the logger of popfetchd. It writes as `configure` said last.
     """
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("popfetchd")
-    return logger
+    return Log()
+
+
+def load() -> None:
+    """
+    Load now what writes lines: a service may have no file left to open for it later.
+    """
+    from popfetchd import lines  # noqa: F401, PLC0415 -- to have it
 
 
 def catch_uncaught() -> None:

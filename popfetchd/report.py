@@ -23,8 +23,6 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Protocol
 
-import structlog
-
 from popfetchd.errors import (
     AccountLocked,
     Durability,
@@ -34,6 +32,7 @@ from popfetchd.errors import (
     Reason,
     TooSoon,
 )
+from popfetchd.logs import Log
 from popfetchd.values import (
     AccountName,
     AccountState,
@@ -400,7 +399,7 @@ class Reporter:
     threads visit one account.
     """
 
-    def __init__(self, counts: Counts, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(self, counts: Counts, log: Log) -> None:
         self._counts = counts
         self._log = log
         self._repeats = Repeats()

@@ -23,7 +23,6 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import structlog
 import yaml
 
 from popfetchd.cli import main
@@ -205,7 +204,6 @@ def restored():
         apscheduler.setLevel(logging.NOTSET)
         logging.raiseExceptions = raising
         logging.captureWarnings(capture=False)
-        structlog.reset_defaults()
         sys.excepthook, threading.excepthook = hooks
 
 

@@ -72,9 +72,10 @@ def test_a_visit_loads_nothing_of_the_service():
     """
     loaded = loaded_by("import popfetchd.cli.fetch")
     assert "popfetchd.visits" in loaded
-    of_service = {"daemon", "schedule", "web", "metrics", "browsing", "look"}
+    of_service = {"daemon", "schedule", "web", "metrics", "browsing", "look", "lines"}
     assert set() == {f"popfetchd.{name}" for name in of_service} & loaded
-    assert set() == {"apscheduler", "prometheus_client", "http.server"} & loaded
+    frameworks = {"apscheduler", "prometheus_client", "structlog", "rich"}
+    assert set() == {"http.server", *frameworks} & loaded
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ def _restored():
     apscheduler.setLevel(logging.NOTSET)
     logging.raiseExceptions = raising
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 class Terminal(io.StringIO):
@@ -347,6 +346,32 @@ def test_a_broken_stream_is_borne(capsys):
     stream.close()
     logs.get().info("hi")
     assert ("", "") == capsys.readouterr()
+
+
+def test_what_nobody_hears_loads_nothing():
+    """
+    Structlog comes with the first line that is written, or when it is asked for.
+    """
+    code = (
+        "import sys; from popfetchd import logs; seen = []\n"
+        "look = lambda: seen.append('structlog' in sys.modules)\n"
+        "logs.set_up('info', 'json', {}); log = logs.get()\n"
+        "log.debug('quiet'); look(); LOAD; look(); print(*seen)"
+    )
+    for load in ("logs.load()", "log.info('heard')"):
+        words = [sys.executable, "-c", code.replace("LOAD", load)]
+        done = subprocess.run(words, capture_output=True, check=True, text=True)
+        assert "False True\n" == done.stdout
+
+
+def test_a_line_that_cannot_be_loaded_is_borne(monkeypatch):
+    """
+    Mail comes first: where no file can be opened any more, nothing is logged.
+    """
+    monkeypatch.setitem(sys.modules, "popfetchd.lines", None)
+    monkeypatch.delattr("popfetchd.lines", raising=False)
+    assert "" == written(Format.JSON, lambda log: log.error("lost"))
+    assert "" == written(Format.JSON, lambda _: logging.getLogger("other").error("too"))
 
 
 # -- what nobody caught ---------------------------------------------------------------
