@@ -15,6 +15,7 @@ The tree::
 
     PopfetchdError
     ├── ConfigurationError          configuration   the operator wrote what cannot work
+    │   └── NotWritten              configuration   no file was made of what was answered
     ├── SecretUnavailable           secret          a password could not be read
     ├── ExtraMissing                configuration   a feature's packages are not installed
     ├── Interrupted                 interrupted     we were told to stop
@@ -196,6 +197,20 @@ class ConfigurationError(PopfetchdError):
     @property
     def hint(self) -> str:
         return "correct the file; `popfetchd config check` tells whether it is right"
+
+
+class NotWritten(ConfigurationError):
+    """
+    A first configuration was not written, and no other file either. *advice* is the hint.
+    """
+
+    def __init__(self, path: str, problem: str, advice: str) -> None:
+        super().__init__([Mistake(path, 0, 0, problem)])
+        self.advice = advice
+
+    @property
+    def hint(self) -> str:
+        return self.advice
 
 
 class SecretUnavailable(PopfetchdError):

@@ -78,6 +78,33 @@ def test_the_page_is_current():
     assert page() == PAGE.read_text()
 
 
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("a@gmail.com", "gmail"),
+        ("a@GMX.de", "gmx"),
+        ("a@b@hotmail.com", "outlook"),
+        ("a@example.net", None),
+        ("gmail.com.example.net", None),
+        ("", None),
+    ],
+)
+def test_a_provider_is_known_by_an_address(address, name):
+    """
+    The whole domain decides, whatever its case.
+    """
+    found = providers.of_address(address)
+    assert name == (found and found.name)
+
+
+def test_a_domain_is_of_one_provider():
+    """
+    No domain stands twice, and each is in lower case.
+    """
+    domains = [domain for p in EVERYONE.values() for domain in p.domains]
+    assert sorted(set(domains)) == sorted(domain.lower() for domain in domains)
+
+
 @pytest.mark.parametrize("provider", EVERYONE.values(), ids=EVERYONE)
 def test_every_value_has_its_source(provider):
     """

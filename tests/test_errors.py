@@ -49,6 +49,7 @@ from popfetchd.errors import (
     NetworkError,
     NoMechanism,
     NotProved,
+    NotWritten,
     PopfetchdError,
     ProtocolViolation,
     ProxyFailed,
@@ -105,6 +106,12 @@ TOLD = [
         ConfigurationError([Mistake("a.yaml", 3, 5, "bad"), Mistake("b", 0, 0, "no")]),
         "a.yaml:3:5: bad\nb: no",
         "correct the file; `popfetchd config check` tells whether it is right",
+        (Reason.CONFIGURATION, OPERATOR, PERMANENT),
+    ),
+    (
+        NotWritten("a.yaml", "is there already", "name another one"),
+        "a.yaml: is there already",
+        "name another one",
         (Reason.CONFIGURATION, OPERATOR, PERMANENT),
     ),
     (

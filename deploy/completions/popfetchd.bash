@@ -13,7 +13,7 @@ _popfetchd_accounts() {
 _popfetchd() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
     local verb=${COMP_WORDS[1]} begin=2 i place=0 many=0 options='' operands=() offer=''
-    local words='run healthcheck demo fetch retry status check list browse verify rebuild backup config -h --help --version'
+    local words='run healthcheck demo fetch retry status check list browse verify rebuild backup config init -h --help --version'
     COMPREPLY=()
     case $verb in
         config) ((COMP_CWORD > 2)) && verb="$verb ${COMP_WORDS[2]}" begin=3 ;;
@@ -37,12 +37,13 @@ _popfetchd() {
             'config show') options='-h --help -c --config' operands=() ;;
             'config names') options='-h --help -c --config' operands=() ;;
             'config schema') options='-h --help' operands=() ;;
+            init) options='-h --help -c --config --password-file --archive --user --host --provider --tls --format --name --no-check' operands=() ;;
             config) words='check show names schema' ;;
         esac
         # Which of the arguments is to come.
         for ((i = begin; i < COMP_CWORD; i++)); do
             case ${COMP_WORDS[i]} in
-                -c | --config | --url | --seconds | --directory) ((i++)) ;;
+                -c | --config | --url | --seconds | --directory | --password-file | --archive | --user | --host | --provider | --tls | --format | --name) ((i++)) ;;
                 -*) ;;
                 *) ((many)) || ((place++)) ;;
             esac
@@ -53,6 +54,14 @@ _popfetchd() {
             --url) offer=text ;;
             --seconds) offer=text ;;
             --directory) offer=directory ;;
+            --password-file) offer=file ;;
+            --archive) offer=file ;;
+            --user) offer=text ;;
+            --host) offer=text ;;
+            --provider) offer=text ;;
+            --tls) offer=text ;;
+            --format) offer=text ;;
+            --name) offer=text ;;
             *)
                 offer=${operands[place]}
                 [[ $word == -* ]] && offer='' words=$options

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from popfetchd.browsing import Browsed, browse
 from popfetchd.cli import exits
-from popfetchd.cli.conversation import Conversation
+from popfetchd.cli.conversation import Conversation, on_terminal
 from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import opened
 from popfetchd.cli.tables import Style, octets
@@ -87,13 +87,6 @@ def run(arguments: Namespace) -> int:
         tour = Tour(browsed, talk, numbers if arguments.oldest else numbers[::-1])
         tour.go()
         return End(browsed, talk, tour.choices).come()
-
-
-def on_terminal() -> bool:
-    """
-    Tell whether a person both reads what we say and answers.
-    """
-    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 @contextmanager

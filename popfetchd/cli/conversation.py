@@ -36,6 +36,13 @@ SPARE = 2
 """Lines of the terminal that a page leaves: for the question, and for what was before."""
 
 
+def on_terminal() -> bool:
+    """
+    Tell whether a person both reads what we say and answers.
+    """
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 class Conversation:
     """
     With the person at standard input and output, which are a terminal.
@@ -58,6 +65,12 @@ class Conversation:
         """
         Show *question* and return what is typed, in lower case. EOFError at the end.
         """
+        return self.line(question).lower()
+
+    def line(self, question: str) -> str:
+        """
+        Show *question* and return what is typed as it is, without blanks around it.
+        """
         print(paint(question, Style.HEAD), end=" ", flush=True)
         while not select.select([self._input], [], [], self._every)[0]:
             self._idle()
@@ -65,7 +78,7 @@ class Conversation:
         if not typed:
             print()
             raise EOFError
-        return typed.decode("utf-8", "replace").strip().lower()
+        return typed.decode("utf-8", "replace").strip()
 
     def agrees(self, question: str) -> bool:
         """

@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     _looks(verbs)
     _archives(verbs)
     _configuration(verbs)
+    _first(verbs)
     return parser
 
 
@@ -174,6 +175,31 @@ def _configuration(verbs: Verbs[Parser]) -> None:
         help="Print the JSON schema",
         description="Print the JSON schema of the configuration, for editors.",
     )
+
+
+def _first(verbs: Verbs[Parser]) -> None:
+    init = verbs.add_parser(
+        "init",
+        help="Write a first configuration and test its login",
+        description="Write a first configuration, of one account, and test its login. "
+        "What no option says is asked, if this is a terminal.",
+    )
+    for flags, metavar, help_ in (
+        (("-c", "--config"), "FILE", "the file to write (default: popfetchd.yaml)"),
+        (("--password-file",), "FILE", "a file with the password, to be read there"),
+        (("--archive",), "PATH", "where messages are kept: a folder, an mbox a file"),
+    ):
+        init.add_argument(*flags, type=Path, metavar=metavar, help=help_)
+    for flag, metavar, help_ in (
+        ("--user", "ADDRESS", "the mail address, or whoever logs in"),
+        ("--host", "HOST", "the server; HOST:PORT for a port of its own"),
+        ("--provider", "NAME", "a mail provider that is known, such as gmail"),
+        ("--tls", "MODE", "implicit, stls or none (default: implicit)"),
+        ("--format", "FORMAT", "maildir or mbox (default: maildir)"),
+        ("--name", "NAME", "what the account is called (default: from the address)"),
+    ):
+        init.add_argument(flag, metavar=metavar, help=help_)
+    init.add_argument("--no-check", action="store_true", help="do not test the login")
 
 
 def _accounts(verb: Parser) -> None:

@@ -39,6 +39,8 @@ class Provider:
     """What an operator has to know."""
     also: tuple[str, ...] = ()
     """Its further names."""
+    domains: tuple[str, ...] = ()
+    """Of addresses whose mail is there, in lower case."""
     tokens_only: bool = False
     """It refuses passwords: an access token is needed."""
     recent_user: str | None = None
@@ -65,6 +67,7 @@ def _provider(name: str, entry: dict[str, Any]) -> Provider:
         sources=entry["sources"],
         notes=tuple(entry["notes"]),
         also=tuple(entry.get("also", ())),
+        domains=tuple(entry.get("domains", ())),
         tokens_only=entry.get("tokens_only") == "true",
         recent_user=entry.get("recent_user"),
     )
@@ -90,6 +93,14 @@ def named(name: str | None) -> Provider | None:
     Return the provider of that name; None where there is none.
     """
     return None if name is None else providers().get(name)
+
+
+def of_address(address: str) -> Provider | None:
+    """
+    Return the provider that is known to have the mail of *address*; None if none is.
+    """
+    domain = address.rpartition("@")[2].lower()
+    return next((p for p in providers().values() if domain in p.domains), None)
 
 
 def beneath(own: Mapping) -> Mapping:
