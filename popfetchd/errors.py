@@ -56,6 +56,7 @@ The tree::
     │   ├── NearlyFull              disk_full       less is free than `min_free`
     │   ├── ArchiveLocked           archive         another program holds the mbox
     │   ├── NotProved               archive         what was read back is not what was written
+    │   ├── NotPermitted            archive         `group:` or `mode:` is denied to us
     │   └── UnsafeArchive           archive         a place where we will not write
     └── LedgerError                 ledger
         ├── LedgerBehind            ledger          older than its archive, or new beside it
@@ -990,6 +991,21 @@ class NotProved(ArchiveError):
     @property
     def hint(self) -> str:
         return "the disk returned other octets than it was given: check the hardware"
+
+
+class NotPermitted(ArchiveError):
+    """
+    The system denies us to give a file the group or the mode that the operator wrote.
+    """
+
+    durability = Durability.PERMANENT
+
+    @property
+    def hint(self) -> str:
+        return (
+            "popfetchd's user must be a member of the `group:` of the archive, and be "
+            "started anew then; under systemd docs/operations.md says how"
+        )
 
 
 class UnsafeArchive(ArchiveError):

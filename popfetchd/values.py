@@ -298,6 +298,38 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """
+    A group of this machine; *name* is how the operator wrote it.
+    """
+
+    name: str
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """
+    What the files and folders get that are made for an archive: *mode* is a file's.
+    """
+
+    mode: int = 0o600
+    group: Group | None = None
+    """None: whichever group the system gives them."""
+
+    @property
+    def folder_mode(self) -> int:
+        """
+        The mode of a folder: who may read a file may also pass.
+        """
+        return self.mode | (self.mode & 0o444) >> 2
+
+
+PRIVATE = Permissions()
+"""Mail is nobody else's to read (P4) unless the operator wrote so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Every:
     """
     A visit each *seconds*, each up to *jitter* seconds late.
@@ -382,6 +414,8 @@ class Account:
     provider: str | None = None
     """Whose preset was taken."""
     habits: Habits = Habits()
+    permissions: Permissions = PRIVATE
+    """Of what is made for the archive from now on, wherever it stands."""
 
     def removable_at(self, archived_at: float, arrived_at: float) -> float:
         """

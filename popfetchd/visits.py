@@ -242,8 +242,14 @@ class Visits:
         now = self.now()
         return PollReport(account.name, now, now, failure)
 
-    def _archive(self, _account: Account, destination: Destination) -> Archive:
+    def _archive(self, account: Account, destination: Destination) -> Archive:
         host = socket.gethostname()
-        archive = archive_at(destination, self.ledger.id, host=host, now=self.now)
+        archive = archive_at(
+            destination,
+            self.ledger.id,
+            host=host,
+            now=self.now,
+            permissions=account.permissions,
+        )
         archive.open()
         return archive

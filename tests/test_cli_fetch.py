@@ -102,6 +102,18 @@ def test_fetch_visits_the_accounts_that_are_named(here):
     assert (1, 0, 1) == tuple(here.archived(name) for name in ("alice", "bob", "eve"))
 
 
+def test_fetch_lets_others_read_if_told_to(here):
+    """
+    `archive: {mode: "0640"}`: the message is 0640, its folders 0750.
+    """
+    archive = {"format": "maildir", "path": f"{here.directory}/m", "mode": "0640"}
+    here.write(here.account("alice", letter(b"x"), archive=archive))
+    assert 0 == here.type("fetch")[0]
+    (message,) = (here.directory / "m" / "new").iterdir()
+    modes = (p.stat().st_mode & 0o777 for p in (message, *message.parents[:2]))
+    assert [0o640, 0o750, 0o750] == list(modes)
+
+
 def test_fetch_removes_what_is_verified_if_told_to(here):
     """
     `delete_after: verified` empties the maildrop, and the table says how many went.

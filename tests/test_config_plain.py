@@ -217,3 +217,25 @@ def test_removal_by_age_takes_one_key():
     """
     with pytest.raises(ValidationError):
         account(delete_after={"age": "30d", "more": "1d"})
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [("0640", 0o640), ("640", 0o640), ("0o664", 0o664), ("0600", 0o600)],
+)
+def test_a_mode_is_octal_however_it_is_written(written, mode):
+    """
+    With or without what YAML 1.1, YAML 1.2 and chmod(1) put before octal digits.
+    """
+    archive = MINIMAL["archive"] | {"mode": written}
+    assert values.Permissions(mode) == account(archive=archive).permissions
+
+
+@pytest.mark.parametrize(("group", "gid"), [("root", 0), ("4000000", 4_000_000)])
+def test_a_group_is_found_by_its_name_or_number(group, gid):
+    """
+    A number need not have a name: a container has few.
+    """
+    archive = MINIMAL["archive"] | {"mode": "0640", "group": group}
+    found = account(archive=archive).permissions
+    assert values.Permissions(0o640, values.Group(group, gid)) == found

@@ -65,6 +65,7 @@ accounts:
   archive:
     format: maildir
     path: /srv/mail/{account}
+    mode: '0600'
 - name: bob
   host: pop.example.net
   port: 110
@@ -87,6 +88,7 @@ accounts:
   archive:
     format: maildir
     path: /srv/mail/{account}
+    mode: '0600'
 """
 
 

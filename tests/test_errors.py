@@ -48,6 +48,7 @@ from popfetchd.errors import (
     NearlyFull,
     NetworkError,
     NoMechanism,
+    NotPermitted,
     NotProved,
     NotWritten,
     PopfetchdError,
@@ -382,6 +383,15 @@ TOLD = [
         "/srv/mail/tmp/1: prove: it differs",
         "the disk returned other octets than it was given: check the hardware",
         (Reason.ARCHIVE, OPERATOR, TRANSIENT),
+    ),
+    (
+        NotPermitted("chgrp to mail", "/srv/mail/tmp/1", "Operation not permitted"),
+        "/srv/mail/tmp/1: chgrp to mail: Operation not permitted",
+        (
+            "popfetchd's user must be a member of the `group:` of the archive, and be "
+            "started anew then; under systemd docs/operations.md says how"
+        ),
+        (Reason.ARCHIVE, OPERATOR, PERMANENT),
     ),
     (
         UnsafeArchive("/srv/mail", "it is bob's", "run it as bob"),

@@ -98,7 +98,8 @@ GROUPS = {
         ("archive", "min_free", "verify_every"),
         (
             "Every account needs an `archive`, its own or that of `defaults`. Accounts may "
-            "share one."
+            "share one. What popfetchd makes there is for its own user alone, unless "
+            "`mode` says otherwise; what is there already keeps the mode that it has."
         ),
         (
             "archive: {format: mbox, path: '/srv/mail/{account}/{year}-{month}.mbox'}\n"

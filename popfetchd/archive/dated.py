@@ -33,6 +33,7 @@ from popfetchd.archive.spool import SpoolFile
 from popfetchd.archive.spooling import NAME, SpoolFolder
 from popfetchd.errors import ArchiveError
 from popfetchd.values import (
+    PRIVATE,
     ArchiveFormat,
     Condition,
     ContentDigest,
@@ -42,6 +43,7 @@ from popfetchd.values import (
     LedgerId,
     LeftOpen,
     Listed,
+    Permissions,
     Published,
     Recorded,
     Spooled,
@@ -95,6 +97,7 @@ class Dated:
         host: str,
         now: Callable[[], float],
         disk: Disk,
+        permissions: Permissions = PRIVATE,
     ) -> None:
         self._destination = destination
         self._make = make
@@ -102,7 +105,9 @@ class Dated:
         self._disk = disk
         self._opened_at = 0.0
         spool = destination.spool or dateless(destination.path) / NAME
-        self._spool = SpoolFolder(spool, ledger, host=host, now=now, disk=disk)
+        self._spool = SpoolFolder(
+            spool, ledger, host=host, now=now, disk=disk, permissions=permissions
+        )
         self._current: Archive | None = None
         self._checked: tuple[Path, Archive] | None = None
 

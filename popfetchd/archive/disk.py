@@ -51,6 +51,10 @@ class Disk(Protocol):
 
     def utime(self, fd: int, seconds: float) -> None: ...
 
+    def chgrp(self, fd: int, gid: int) -> None: ...
+
+    def chmod(self, fd: int, mode: int) -> None: ...
+
     def truncate(self, fd: int, octets: int) -> None: ...
 
     def fstat(self, fd: int) -> os.stat_result: ...
@@ -67,6 +71,8 @@ class Disk(Protocol):
         """Rename without ever overwriting (renameat2, RENAME_NOREPLACE)."""
 
     def unlink(self, name: str, folder: int) -> None: ...
+
+    def rmdir(self, name: str, folder: int) -> None: ...
 
     def flock(self, fd: int, operation: int) -> None: ...
 
@@ -109,6 +115,12 @@ class RealDisk:
     def utime(self, fd: int, seconds: float) -> None:
         os.utime(fd, (seconds, seconds))
 
+    def chgrp(self, fd: int, gid: int) -> None:
+        os.fchown(fd, -1, gid)
+
+    def chmod(self, fd: int, mode: int) -> None:
+        os.fchmod(fd, mode)
+
     def truncate(self, fd: int, octets: int) -> None:
         os.ftruncate(fd, octets)
 
@@ -138,6 +150,9 @@ class RealDisk:
 
     def unlink(self, name: str, folder: int) -> None:
         os.unlink(name, dir_fd=folder)
+
+    def rmdir(self, name: str, folder: int) -> None:
+        os.rmdir(name, dir_fd=folder)
 
     def flock(self, fd: int, operation: int) -> None:
         fcntl.flock(fd, operation)

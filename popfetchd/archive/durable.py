@@ -15,7 +15,9 @@ Rules of this file:
 - fsync promises what the disk promises. A disk that lies about its cache is found out
   only when it returns other octets than it was given, which is why they are read back.
 - A file is opened by the descriptor of its folder, never through a symbolic link, and
-  created exclusively with mode 0600: nobody else's file, and nobody else's to read.
+  created exclusively with mode 0600: nobody else's file, and nobody else's to read. If
+  the operator wrote otherwise it is given its group and its mode then, while it is
+  empty and before it has a name that anybody knows.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,18 +33,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popfetchd.archive.disk import Disk
-from popfetchd.errors import ArchiveError, NotProved
-from popfetchd.values import ContentDigest
+from popfetchd.errors import ArchiveError, NotPermitted, NotProved
+from popfetchd.values import PRIVATE, ContentDigest, Permissions
 
 
 FILE_MODE = 0o600
-"""Mail is private (P4); an archive for a group is the operator's chmod away."""
+"""With which every file is created, whatever mode it is given at once."""
 
 READ_OCTETS = 256 * 1024
 """Read at a time: hashing is at full speed, memory does not grow with the message."""
 
 CLOSED = -1
 """In place of a descriptor: there is none any more."""
+
+DENIED = frozenset({errno.EPERM, errno.EINVAL})
+"""What fchown(2) says of a group that is not ours, EINVAL within a user namespace."""
 
 NO_LINKS_HERE = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP})
 """What link(2) says where the file system has no hard links (FAT, some FUSE)."""
@@ -78,7 +84,13 @@ class NewFile:
     A file that is being written. Any failure condemns it.
     """
 
-    def __init__(self, disk: Disk, folder: Folder, name: str) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        folder: Folder,
+        name: str,
+        permissions: Permissions = PRIVATE,
+    ) -> None:
         self._disk = disk
         self._folder = folder
         self._name = name
@@ -88,6 +100,8 @@ class NewFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with step("create", folder, name):
             self._fd = disk.open(name, flags, FILE_MODE, folder.fd)
+        with self._or_condemned("create"):
+            permit(disk, self._fd, folder / name, permissions)
 
     def write(self, octets: bytes) -> None:
         """
@@ -161,6 +175,40 @@ class NewFile:
 
     def _put(self, octets: bytes, offset: int) -> None:
         write_all(self._disk, self._fd, octets, offset)
+
+
+def permit(disk: Disk, fd: int, path: Path, permissions: Permissions) -> None:
+    """
+    Give what is open as *fd*, a file or a folder, its group and then its mode.
+
+    Nothing is done to what has them, nor where none were written. Raises NotPermitted.
+    """
+    if permissions == PRIVATE:
+        return
+    with _permitted("stat", path):
+        found = disk.fstat(fd)
+    group = permissions.group
+    if group is not None and found.st_gid != group.gid:
+        with _permitted(f"chgrp to {group.name}", path):
+            disk.chgrp(fd, group.gid)
+    mode = permissions.mode
+    if stat.S_ISDIR(found.st_mode):
+        # A group that is inherited goes on being inherited, if nobody names another.
+        inherited = 0 if group else found.st_mode & stat.S_ISGID
+        mode = permissions.folder_mode | inherited
+    if stat.S_IMODE(found.st_mode) != mode:
+        with _permitted(f"chmod to {mode:04o}", path):
+            disk.chmod(fd, mode)
+
+
+@contextmanager
+def _permitted(what: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DENIED:
+            raise NotPermitted(what, path, os.strerror(error.errno)) from error
+        raise ArchiveError.from_os(what, path, error) from error
 
 
 def write_all(disk: Disk, fd: int, octets: bytes, offset: int) -> None:

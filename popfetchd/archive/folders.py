@@ -4,7 +4,8 @@ How a folder is reached, and made where it is missing.
 Rules of this file:
 
 - A folder is walked to from the root, by descriptors: what was looked at is what is
-  used. What is missing is made with mode 0700, and the folder above it is fsynced.
+  used. What is missing is made with mode 0700, given the permissions of its archive, and
+  the folder above it is fsynced. What is there keeps its own.
 - As root, no symbolic link is followed and no folder is entered that root does not
   own: its owner could have put a link there, and made root write wherever he likes.
 - A run that was killed between mkdir and fsync leaves a folder that a power cut may
@@ -29,14 +30,16 @@ from popfetchd.archive.durable import (
     closing,
     let_go,
     opened,
+    permit,
     step,
     sync_folder,
 )
 from popfetchd.errors import ArchiveError, UnsafeArchive
+from popfetchd.values import PRIVATE, Permissions
 
 
 FOLDER_MODE = 0o700
-"""Mail is private (P4)."""
+"""With which every folder is made, whatever mode it is given at once."""
 
 PASSING = os.O_PATH | os.O_DIRECTORY
 """To pass through a folder takes no right to read it."""
@@ -51,9 +54,16 @@ NOWHERE = Folder(CLOSED, Path())
 """Where the walk begins: the root is in no folder."""
 
 
-def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
+def reach(
+    disk: Disk,
+    path: Path,
+    permissions: Permissions = PRIVATE,
+    last: Permissions | None = None,
+) -> tuple[Folder, Folder]:
     """
     Open the folder at absolute *path*, making what is missing, and the one above it.
+
+    What is made gets *permissions*, but the folder at *path* itself *last* if it is said.
 
     Raises UnsafeArchive where root must not write, ArchiveError where a step fails.
     """
@@ -65,12 +75,13 @@ def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
         passed.callback(let_go, disk, here.fd)
         found = True
         for part in path.parts[1:]:
+            given = permissions if here / part != path else last or permissions
             below = _enter(disk, here, part, PASSING)
             if below is None:
                 if found:
                     sync_above(disk, above, here)
                 found = False
-                below = _make(disk, here, part, PASSING)
+                below = _make(disk, here, part, PASSING, given)
             passed.callback(let_go, disk, below.fd)
             above, here = here, below
         kept = _again(disk, above)
@@ -81,7 +92,9 @@ def reach(disk: Disk, path: Path) -> tuple[Folder, Folder]:
             raise
 
 
-def reach_within(disk: Disk, folder: Folder, name: str) -> Folder:
+def reach_within(
+    disk: Disk, folder: Folder, name: str, permissions: Permissions = PRIVATE
+) -> Folder:
     """
     Open the folder *name* within *folder*, making it if it is missing.
 
@@ -89,7 +102,9 @@ def reach_within(disk: Disk, folder: Folder, name: str) -> Folder:
     """
     flags = READING | os.O_NOFOLLOW
     found = _enter(disk, folder, name, flags)
-    return _make(disk, folder, name, flags) if found is None else found
+    if found is not None:
+        return found
+    return _make(disk, folder, name, flags, permissions)
 
 
 def sync_above(disk: Disk, above: Folder, folder: Folder) -> None:
@@ -142,14 +157,35 @@ def _enter(disk: Disk, folder: Folder, name: str, flags: int) -> Folder | None:
     return entered
 
 
-def _make(disk: Disk, folder: Folder, name: str, flags: int) -> Folder:
+def _make(
+    disk: Disk, folder: Folder, name: str, flags: int, permissions: Permissions
+) -> Folder:
+    ours = False
     with step("mkdir", folder, name), suppress(FileExistsError):  # another was quicker
         disk.mkdir(name, FOLDER_MODE, folder.fd)
+        ours = True
     sync_names(disk, folder)
     made = _enter(disk, folder, name, flags)
     if made is None:
         raise ArchiveError("mkdir", folder / name, "it was removed again")
+    if ours:
+        try:
+            _permit(disk, made, permissions)
+        except ArchiveError:
+            let_go(disk, made.fd)
+            # Else the next visit would find it, and take it as it is.
+            with suppress(OSError):
+                disk.rmdir(name, folder.fd)
+            raise
     return made
+
+
+def _permit(disk: Disk, folder: Folder, permissions: Permissions) -> None:
+    # One that is open for passing only cannot be given anything.
+    if permissions != PRIVATE:
+        with opened(disk, folder, ".") as fd:
+            permit(disk, fd, folder.path, permissions)
+            sync_folder(disk, Folder(fd, folder.path))
 
 
 def _refused(disk: Disk, folder: Folder, name: str, error: OSError) -> ArchiveError:

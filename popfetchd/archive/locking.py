@@ -15,6 +15,8 @@ Rules of this file:
 - It names the mbox too, and its file stays in the spool folder as long as it: a visit
   that died with nothing left to do leaves no open row, and readers must not wait for
   the next message (`sweep`). (Where there are no links they do.)
+- An mbox of ours that is empty is given the archive's permissions: a visit that died may
+  have made it a moment ago.
 - A file that was replaced while we waited is not the mbox any more: try again.
 """
 
@@ -43,12 +45,13 @@ from popfetchd.archive.durable import (
     let_go,
     look,
     opened,
+    permit,
     step,
 )
 from popfetchd.archive.folders import reach, sync_names
 from popfetchd.archive.spooling import SpoolFolder, unlink
 from popfetchd.errors import ArchiveError, ArchiveLocked, UnsafeArchive
-from popfetchd.values import ContentDigest
+from popfetchd.values import PRIVATE, ContentDigest, Permissions
 
 
 LONGEST_WAIT = 30.0
@@ -74,7 +77,8 @@ LONGEST_MARK = 8192
 
 class MboxLock:
     """
-    The locks on mbox *name* in *folder*; *pause* waits so many seconds.
+    The locks on mbox *name* in *folder*; *pause* waits so many seconds. *permissions* are
+    given to a file that is made.
     """
 
     def __init__(
@@ -84,6 +88,8 @@ class MboxLock:
         name: str,
         spool: SpoolFolder,
         pause: Callable[[float], None],
+        *,
+        permissions: Permissions = PRIVATE,
     ) -> None:
         self._disk = disk
         self._folder = folder
@@ -93,6 +99,7 @@ class MboxLock:
         self._mark = f"popfetchd L{spool.ledger}\n".encode()
         self._path = os.fsencode(folder / name)
         self._pause = pause
+        self._permissions = permissions
         self.keep = False
         """Leave the dot lock when the locks are released: the file is torn."""
 
@@ -186,12 +193,20 @@ class MboxLock:
             found = self._stat(fd)
             kind = fcntl.F_WRLCK if flags & os.O_RDWR else fcntl.F_RDLCK
             if self._is_locked(fd, kind) and self._is_in_place(found):
+                if flags & os.O_CREAT:
+                    self._permit(fd, found)
                 return fd
         except BaseException:
             let_go(self._disk, fd)
             raise
         let_go(self._disk, fd)
         return None
+
+    def _permit(self, fd: int, found: os.stat_result) -> None:
+        if self._permissions == PRIVATE or found.st_size:
+            return
+        if found.st_uid == self._disk.geteuid():
+            permit(self._disk, fd, self._folder / self._name, self._permissions)
 
     def _stat(self, fd: int) -> os.stat_result:
         with step("stat", self._folder, self._name):

@@ -45,6 +45,7 @@ from popfetchd.archive.spool import SpoolFile
 from popfetchd.archive.spooling import SpoolFolder, share, sweep, unlink
 from popfetchd.errors import ArchiveError, UnsafeArchive
 from popfetchd.values import (
+    PRIVATE,
     ArchiveFormat,
     Condition,
     ContentDigest,
@@ -53,6 +54,7 @@ from popfetchd.values import (
     LedgerId,
     LeftOpen,
     Listed,
+    Permissions,
     Published,
     Recorded,
     Spooled,
@@ -83,6 +85,7 @@ class Maildir:
 
     *ledger* names the ledger whose numbers its files bear, *host* this machine; *now*
     gives seconds since 1970. *spool*: a folder that takes the place of tmp/ (dated.py).
+    *permissions* are given to what is made.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Maildir:
         now: Callable[[], float],
         disk: Disk | None = None,
         spool: Path | None = None,
+        permissions: Permissions = PRIVATE,
     ) -> None:
         self.directory = directory
         self._ledger = ledger
@@ -101,6 +105,7 @@ class Maildir:
         self._host = host
         self._now = now
         self._disk = disk or RealDisk()
+        self._permissions = permissions
         self._opened_at = 0.0
         self._anchored = False
         self._place: Place | None = None
@@ -109,24 +114,31 @@ class Maildir:
         self._spool: SpoolFolder | None = None
         if spool is not None:
             self._spool = SpoolFolder(
-                spool, ledger, host=host, now=now, disk=self._disk
+                spool,
+                ledger,
+                host=host,
+                now=now,
+                disk=self._disk,
+                permissions=permissions,
             )
 
     # -- open and close ---------------------------------------------------------------
 
     def open(self) -> None:
         """
-        Reach the maildir, making what is missing (0700).
+        Reach the maildir, making what is missing.
 
         UnsafeArchive where tmp, new or cur lead elsewhere, and where root must not write.
         """
         self._opened_at = self._now()
         with ExitStack() as reached:
-            above, here = reach(self._disk, self.directory)
+            above, here = reach(self._disk, self.directory, self._permissions)
             self._hold(reached, above, here)
             subfolders = []
             for name in ("tmp", "new", "cur"):
-                subfolders.append(reach_within(self._disk, here, name))
+                subfolders.append(
+                    reach_within(self._disk, here, name, self._permissions)
+                )
                 self._hold(reached, subfolders[-1])
             if self._spool is not None:
                 self._spool.open()
@@ -180,7 +192,7 @@ class Maildir:
             copy = Copy(ArchiveFormat.MAILDIR, self.directory, base, name, spool)
             return Spooled(listed, number, copy, fingerprint)
 
-        file = NewFile(self._disk, self._at.tmp, base)
+        file = NewFile(self._disk, self._at.tmp, base, self._permissions)
         return SpoolFile(file, evidence, visit_started=self._opened_at)
 
     def prove(self, spooled: Spooled) -> Verified:

@@ -42,6 +42,7 @@ from popfetchd.archive.spooling import NAME, SpoolFolder
 from popfetchd.archive.tail import Tail
 from popfetchd.errors import ArchiveError, UnsafeArchive
 from popfetchd.values import (
+    PRIVATE,
     ArchiveFormat,
     Condition,
     ContentDigest,
@@ -51,6 +52,7 @@ from popfetchd.values import (
     LedgerId,
     LeftOpen,
     Listed,
+    Permissions,
     Published,
     Recorded,
     Spooled,
@@ -62,7 +64,7 @@ class Mbox:
     """
     The mbox at *directory* (an absolute path; of a file), as an `Archive`.
 
-    *ledger*, *host*, *now*: as for a `Maildir`. *spool*: the folder of its spool files,
+    *ledger*, *host*, *now*, *permissions*: as for a `Maildir`. *spool*: the folder of its spool files,
     else one beside it. *pause* waits so many seconds for other programs' locks.
     """
 
@@ -76,17 +78,20 @@ class Mbox:
         disk: Disk | None = None,
         spool: Path | None = None,
         pause: Callable[[float], None] = time.sleep,
+        permissions: Permissions = PRIVATE,
     ) -> None:
         self.directory = directory
         self._disk = disk or RealDisk()
         self._now = now
         self._pause = pause
+        self._permissions = permissions
         self._spool = SpoolFolder(
             spool or directory.parent / NAME,
             ledger,
             host=host,
             now=now,
             disk=self._disk,
+            permissions=permissions,
         )
         self._opened_at = 0.0
         self._anchored = False
@@ -108,7 +113,7 @@ class Mbox:
         """
         self._opened_at = self._now()
         with ExitStack() as reached:
-            above, here = reach(self._disk, self.directory.parent)
+            above, here = reach(self._disk, self.directory.parent, self._permissions)
             for folder in (above, here):
                 reached.callback(let_go, self._disk, folder.fd)
             self._spool.open()
@@ -250,7 +255,14 @@ class Mbox:
 
     def _lock(self) -> MboxLock:
         name = self.directory.name
-        return MboxLock(self._disk, self._here, name, self._spool, self._pause)
+        return MboxLock(
+            self._disk,
+            self._here,
+            name,
+            self._spool,
+            self._pause,
+            permissions=self._permissions,
+        )
 
     @property
     def _locked(self) -> Tail:

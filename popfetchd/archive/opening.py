@@ -14,7 +14,13 @@ from popfetchd.archive.disk import Disk, RealDisk
 from popfetchd.archive.interface import Archive
 from popfetchd.archive.maildir import Maildir
 from popfetchd.archive.mbox import Mbox
-from popfetchd.values import ArchiveFormat, Destination, LedgerId
+from popfetchd.values import (
+    PRIVATE,
+    ArchiveFormat,
+    Destination,
+    LedgerId,
+    Permissions,
+)
 
 
 def archive_at(
@@ -25,20 +31,53 @@ def archive_at(
     now: Callable[[], float],
     disk: Disk | None = None,
     pause: Callable[[float], None] = time.sleep,
+    permissions: Permissions = PRIVATE,
 ) -> Archive:
     """
     Return the archive at *destination*, not open yet.
 
     *ledger* names the ledger whose numbers it bears, *host* this machine; *now* gives
-    seconds since 1970, *pause* waits so many for other programs' locks.
+    seconds since 1970, *pause* waits so many for other programs' locks. *permissions* are
+    given to what is made.
     """
     disk = disk or RealDisk()
     path, spool = destination.path, destination.spool
     if is_dated(path):
         make = partial(
-            archive_at, ledger=ledger, host=host, now=now, disk=disk, pause=pause
+            archive_at,
+            ledger=ledger,
+            host=host,
+            now=now,
+            disk=disk,
+            pause=pause,
+            permissions=permissions,
         )
-        return Dated(destination, ledger, make, host=host, now=now, disk=disk)
+        return Dated(
+            destination,
+            ledger,
+            make,
+            host=host,
+            now=now,
+            disk=disk,
+            permissions=permissions,
+        )
     if destination.format is ArchiveFormat.MAILDIR:
-        return Maildir(path, ledger, host=host, now=now, disk=disk, spool=spool)
-    return Mbox(path, ledger, host=host, now=now, disk=disk, spool=spool, pause=pause)
+        return Maildir(
+            path,
+            ledger,
+            host=host,
+            now=now,
+            disk=disk,
+            spool=spool,
+            permissions=permissions,
+        )
+    return Mbox(
+        path,
+        ledger,
+        host=host,
+        now=now,
+        disk=disk,
+        spool=spool,
+        pause=pause,
+        permissions=permissions,
+    )

@@ -6,6 +6,8 @@ A folder of spool files, where it is not a maildir's tmp/: `.popfetchd-spool/`.
 
 Rules of this file:
 
+- It is 0700 whatever the archive is; a spool file has the archive's permissions, as it
+  becomes the message where that is a file of its own.
 - Several visits may share the folder. Each holds a shared kernel lock on it; only who
   can have it alone sweeps, for the spool files of a visit under way have no row.
 - An mbox does not show our numbers, so a side file does: written and fsynced before the
@@ -42,7 +44,7 @@ from popfetchd.archive.durable import (
 )
 from popfetchd.archive.folders import reach, sync_above
 from popfetchd.errors import ArchiveError, NotProved
-from popfetchd.values import ContentDigest, LedgerId
+from popfetchd.values import PRIVATE, ContentDigest, LedgerId, Permissions
 
 
 NAME = ".popfetchd-spool"
@@ -61,7 +63,7 @@ SIDE_FILE = re.compile(r"highest\.L([0-9a-f]{12})")
 class SpoolFolder:
     """
     The spool folder at *path* (absolute). *ledger* and *host* are in its files' names;
-    *now* gives seconds since 1970.
+    *now* gives seconds since 1970; *permissions* are the archive's.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class SpoolFolder:
         host: str,
         now: Callable[[], float],
         disk: Disk,
+        permissions: Permissions = PRIVATE,
     ) -> None:
         self.path = path
         self.ledger = ledger
@@ -80,6 +83,7 @@ class SpoolFolder:
         self._host = host
         self._now = now
         self._disk = disk
+        self._permissions = permissions
         self._anchored = False
         self._above: Folder | None = None
         self._folder: Folder | None = None
@@ -90,7 +94,12 @@ class SpoolFolder:
         Return the spool folder of the same ledger at *path*, not open yet.
         """
         return SpoolFolder(
-            path, self.ledger, host=self._host, now=self._now, disk=self._disk
+            path,
+            self.ledger,
+            host=self._host,
+            now=self._now,
+            disk=self._disk,
+            permissions=self._permissions,
         )
 
     # -- open and close ---------------------------------------------------------------
@@ -100,7 +109,7 @@ class SpoolFolder:
         Reach the folder, making it where it is missing (0700).
         """
         with ExitStack() as reached:
-            above, passing = reach(self._disk, self.path)
+            above, passing = reach(self._disk, self.path, self._permissions, PRIVATE)
             for folder in (above, passing):
                 reached.callback(let_go, self._disk, folder.fd)
             with step("open", passing):
@@ -134,7 +143,7 @@ class SpoolFolder:
         Open a new spool file; return its base with it.
         """
         base = names.new_base(self._now(), self.ledger, number, self._host)
-        return base, NewFile(self._disk, self.folder, base)
+        return base, NewFile(self._disk, self.folder, base, self._permissions)
 
     def prove(self, base: str, content: ContentDigest) -> None:
         """

@@ -29,6 +29,7 @@ from pydantic.json_schema import JsonSchemaValue
 from popfetchd.config import providers, readers, scalars
 from popfetchd.values import (
     ArchiveFormat,
+    Group,
     Mechanism,
     Proxy,
     Since,
@@ -223,6 +224,22 @@ DatedTemplate = Annotated[
     str, _scalar(readers.dated_template), _schema("string", minLength=1)
 ]
 """an absolute path, such as `/srv/mail/{account}`"""
+
+Mode = Annotated[
+    int,
+    _scalar(readers.mode),
+    _optionally("{:04o}".format),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": readers.MODE}),
+]
+"""`0600`, `0640`, `0660`, `0644` or `0664`: octal, in quotes or not"""
+
+ArchiveGroup = Annotated[
+    InstanceOf[Group],
+    _scalar(readers.group),
+    _optionally(lambda group: group.name),
+    _schema("string", minLength=1),
+]
+"""a group of this machine, or its number, such as `1000`"""
 
 Variable = Annotated[
     str, _scalar(readers.variable), _schema("string", pattern=readers.VARIABLE)

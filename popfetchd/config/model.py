@@ -53,6 +53,10 @@ class Archive(Strict):
     path: kinds.DatedTemplate
     """Absolute; {account}, {user} and {host} are put in, and of each message's arrival
     {year}, {month} and {day} (UTC). Of a maildir a folder, of an mbox a file."""
+    mode: kinds.Mode = 0o600
+    """Of the files that are made; folders get x where files get r."""
+    group: kinds.ArchiveGroup | None = None
+    """Of the files and folders that are made; popfetchd must be one of its members."""
 
 
 class Settings(Strict):

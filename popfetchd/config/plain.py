@@ -81,6 +81,7 @@ def _account(account: Account) -> values.Account:
         deadline=account.deadline,
         provider=account.provider,
         habits=habits(account),
+        permissions=values.Permissions(account.archive.mode, account.archive.group),
     )
 
 

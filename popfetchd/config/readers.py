@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import grp
 import ipaddress
 import re
 import zoneinfo
@@ -23,7 +24,7 @@ from urllib.parse import unquote
 from popfetchd import crontab
 from popfetchd.config import scalars, templates
 from popfetchd.errors import quote
-from popfetchd.values import Proxy, Secret, Since
+from popfetchd.values import Group, Proxy, Secret, Since
 
 
 Reader = Callable[[str], object]
@@ -382,6 +383,44 @@ def command(value: object) -> tuple[str, ...]:
             "must be a list of words such as [pass, show, mail/alice]; no shell reads it"
         )
     return words
+
+
+MODE = "^(0o?)?6(00|40|60|44|64)$"
+MODES = (0o600, 0o640, 0o660, 0o644, 0o664)
+
+
+def mode(text: str) -> int:
+    """
+    Read the mode of a file: octal digits, as chmod(1) takes them.
+    """
+    if re.fullmatch(MODE, text):
+        return int(text[-3:], 8)
+    # 416 is what a program that reads YAML 1.1 makes of 0640. No mode of ours looks so.
+    decimal = {str(mode): mode for mode in MODES}.get(text)
+    if decimal is not None:
+        raise ValueError(
+            f"{text} is {decimal:04o} as a decimal number; write it in quotes, "
+            f'"{decimal:04o}"'
+        )
+    allowed = ", ".join(f"{mode:04o}" for mode in MODES)
+    raise ValueError(
+        f"{quote(text)} is no mode of an archive's files; allowed are {allowed}. "
+        "Folders get x where files get r"
+    )
+
+
+def group(text: str) -> Group:
+    """
+    Read the name of a group of this machine, or a number.
+    """
+    try:
+        return Group(text, grp.getgrnam(line(text)).gr_gid)
+    except KeyError:
+        if re.fullmatch("[0-9]{1,9}", text):
+            return Group(text, int(text))
+    raise ValueError(
+        f"this machine has no group {quote(text)}; `getent group` shows which there are"
+    )
 
 
 def patterns(value: object) -> tuple[str, ...]:

@@ -164,6 +164,7 @@ def impossible(own: Mapping, settings: Settings) -> Iterator[Fault]:
             ("ca_file",),
             "has no use beside `fingerprint_sha256`, which takes its place",
         )
+    yield from _of_no_use_to_a_group(own, settings)
     yield from _impossible_there(own, settings)
     limits = [key for key in own if key in {"timeout", "deadline"}]
     if limits and settings.deadline < settings.timeout:
@@ -171,6 +172,16 @@ def impossible(own: Mapping, settings: Settings) -> Iterator[Fault]:
             (limits[0],),
             f"the whole visit (deadline: {spelled_duration(settings.deadline)}) may "
             f"not be shorter than a step (timeout: {spelled_duration(settings.timeout)})",
+        )
+
+
+def _of_no_use_to_a_group(own: Mapping, settings: Settings) -> Iterator[Fault]:
+    archive = getattr(settings, "archive", None)
+    if "archive" in own and archive and archive.group and not archive.mode & 0o040:
+        yield Fault(
+            ("archive", "group"),
+            f"may not even read with mode {archive.mode:04o}; write `mode` too, such as "
+            '"0640"',
         )
 
 

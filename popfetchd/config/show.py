@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from popfetchd.config import plain
 from popfetchd.config.model import (
     Account,
+    Archive,
     Configuration,
     Defaults,
     Http,
@@ -54,11 +55,16 @@ def shown(configuration: Configuration) -> str:
 def _account(account: Account) -> dict[str, Any]:
     # Not exclude_none: `never` is None until it is spelled.
     dumped = account.model_dump(mode="json") | {"port": plain.port(account)}
-    keys = {key: value for key, value in dumped.items() if value is not None}
+    keys = _said(dumped)
+    keys["archive"] = _said(keys["archive"])
     del keys["timezone" if account.cron is None else "jitter"]
     if account.tls is TlsMode.NONE:
         del keys["min_tls"]
     return {key: keys[key] for key in (*FIRST, *(k for k in keys if k not in FIRST))}
+
+
+def _said(mapping: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if value is not None}
 
 
 def schema() -> dict[str, Any]:
@@ -67,7 +73,7 @@ def schema() -> dict[str, Any]:
     """
     found: dict[str, Any] = _tidied(Configuration.model_json_schema())
     del found["required"]  # the ledger has a place of its own where none is written
-    for model in (Account, Defaults, Http, Limits, Log, Metrics):
+    for model in (Account, Archive, Defaults, Http, Limits, Log, Metrics):
         _spell_defaults(found["$defs"][model.__name__]["properties"], model)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -95,8 +101,7 @@ def _tidied(node: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds
     if not isinstance(node, dict):
         return node
     if isinstance(section := node.get("default"), dict):
-        said = {key: value for key, value in section.items() if value is not None}
-        node = node | {"default": said}
+        node = node | {"default": _said(section)}
     kinds = [
         kind
         for option in node.get("anyOf", ())

@@ -25,6 +25,7 @@ from pathlib import Path
 
 ETC = Path("/etc/popfetchd")
 UNITS = Path("/etc/systemd/system")
+DOCS = Path("docs/operations.md")
 MAILDROP = Path("/root/maildrop")
 HOME = Path("/home") / "alice"
 SECRET = "correct horse battery staple"
@@ -133,7 +134,7 @@ def documented(heading: str) -> Iterator[str]:
     """
     Yield the commands of the first block below *heading* in docs/operations.md.
     """
-    text = Path("docs/operations.md").read_text()
+    text = DOCS.read_text()
     below = text[text.index(f"\n## {heading}\n") :]
     block = re.search(r"```console\n(.*?)```", below, re.DOTALL)
     yield from (line.removeprefix("# ") for line in block[1].splitlines())
@@ -313,6 +314,35 @@ def stop() -> None:
     ran("journalctl --sync; journalctl -u popfetchd -n 4 --no-pager -o short-precise")
 
 
+def for_a_group() -> None:
+    title("An archive for a group, as docs/operations.md says")
+    right = (ETC / "popfetchd.yaml").read_text()
+    shared = account("team", "/srv/mail/team").replace(
+        "format: maildir", 'format: maildir, mode: "0640", group: mail'
+    )
+    write(ETC / "popfetchd.yaml", configuration(shared), 0o640, "root:popfetchd")
+    ran("useradd --groups mail reader; chgrp mail /srv/mail")
+    ran("systemctl start popfetchd")
+    until("without the group it tells", lambda: "failing" in status_of("popfetchd"))
+    ran("/opt/popfetchd/bin/popfetchd status | tail -1")
+    (own,) = re.findall(
+        r"```ini\n\[Service\]\n(Group=.*?)```", DOCS.read_text(), re.DOTALL
+    )
+    drop_in("popfetchd.service", "group", own)
+    ran("systemctl restart popfetchd && systemctl reload popfetchd")
+    until("letters", lambda: len(letters("/srv/mail/team")) == 7)
+    ran(
+        "ls -ld /srv/mail /srv/mail/team /srv/mail/team/new; ls -l /srv/mail/team/new | head -3"
+    )
+    ran("runuser -u reader -- sh -c 'cat /srv/mail/team/new/* | grep -c ^Subject:'")
+    ran("runuser -u reader -- touch /srv/mail/team/new/x", code=1)
+    ran("runuser -u nobody -- ls /srv/mail/team", code=2)
+    ran("systemctl stop popfetchd; chgrp popfetchd /srv/mail; chmod 0750 /srv/mail")
+    (UNITS / "popfetchd.service.d/group.conf").unlink()
+    ran("systemctl daemon-reload")
+    (ETC / "popfetchd.yaml").write_text(right)
+
+
 def wrong_at_start() -> None:
     title("A configuration that cannot work, at the start: 78, and no second try")
     right = (ETC / "popfetchd.yaml").read_text()
@@ -436,6 +466,7 @@ STEPS = (
     reloads,
     watchdog,
     stop,
+    for_a_group,
     wrong_at_start,
     once,
     homes,
