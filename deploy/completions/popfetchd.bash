@@ -26,7 +26,7 @@ _popfetchd() {
             demo) options='-h --help --seconds --directory' operands=() ;;
             fetch) options='-h --help -c --config -n --dry-run --json' operands=(account) many=1 ;;
             retry) options='-h --help -c --config --json' operands=(account text) ;;
-            status) options='-h --help -c --config --json' operands=() ;;
+            status) options='-h --help -c --config --failing --json' operands=(account) many=1 ;;
             check) options='-h --help -c --config --json' operands=(account) many=1 ;;
             list) options='-h --help -c --config --json' operands=(account) ;;
             browse) options='-h --help -c --config --oldest' operands=(account) ;;

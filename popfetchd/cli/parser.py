@@ -116,6 +116,10 @@ def _visits(verbs: Verbs[Parser]) -> None:
     )
     _json(retry)
     status = _verb(verbs, "status", "Show every account: last visit, next, failures")
+    _accounts(status)
+    status.add_argument(
+        "--failing", action="store_true", help="only accounts that fail"
+    )
     _json(status)
 
 

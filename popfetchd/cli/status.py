@@ -1,21 +1,28 @@
 """
-`popfetchd status`: what the ledger remembers of every account, and of each message that
-failed.
+`popfetchd status`: how every account is, and each message that failed.
+
+Rules of this file:
+
+- The exit code tells whether it could be shown, not how the accounts are.
+- Who told it, the service or the ledger, is a line on stderr, and a key in `--json`.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from popfetchd.cli.exits import Exit
-from popfetchd.cli.opened import looked
-from popfetchd.cli.tables import moment, show_json, show_table
+from popfetchd.cli.exits import Exit, tell
+from popfetchd.cli.opened import Looked, looked
+from popfetchd.cli.standing import Seen, Source, seen
+from popfetchd.cli.tables import as_plain, moment, show_json, show_table
+from popfetchd.errors import LedgerError
 from popfetchd.report import standing
 from popfetchd.selection import next_try, rests
-from popfetchd.values import Account, AccountName, AccountState, Failure, UniqueId
+from popfetchd.values import AccountName, AccountState, Failure, UniqueId
 
 
 COLUMNS = (
@@ -45,27 +52,51 @@ Failures = Mapping[UniqueId, Failure]
 
 def run(arguments: Namespace) -> int:
     """
-    Show every account. The exit code tells whether it could be shown, not how it is.
+    Show the accounts that are named, or all; those that fail, if only they are wanted.
     """
-    found = looked(arguments)
-    states, failures = found.ledger.states(), found.ledger.failures()
-    shown = [(a, states.get(a.name, AccountState())) for a in found.accounts]
-    failed = {a.name: failures.get(a.name, {}) for a in found.accounts}
+    found = looked(arguments, arguments.accounts)
+    now = _seen(found, failing=arguments.failing)
+    print(f"popfetchd: {now.told}", file=sys.stderr)
+    failed = _failed(found, now)
     if arguments.json:
-        show_json([_as_json(a, state, failed[a.name]) for a, state in shown])
-        return Exit.OK
-    now = time.time()
-    show_table(COLUMNS, [_row(account, state, now) for account, state in shown])
-    if any(failed.values()):
-        rows = (_message(name, *m) for name, ms in failed.items() for m in ms.items())
-        print()
-        show_table(MESSAGE_COLUMNS, list(rows))
+        show_json([*_as_json(now, failed)])
+    else:
+        _show(now, failed or {})
     return Exit.OK
 
 
-def _row(account: Account, state: AccountState, now: float) -> tuple[str, ...]:
+def _seen(found: Looked, *, failing: bool) -> Seen:
+    now = seen(found.configuration.http, found.ledger, found.accounts)
+    return now.failing() if failing else now
+
+
+def _failed(found: Looked, now: Seen) -> Mapping[AccountName, Failures] | None:
+    # None: not known. That is no reason to hide what the service tells.
+    try:
+        return found.ledger.failures()
+    except LedgerError as error:
+        if now.source is Source.LEDGER:
+            raise
+        tell(error)
+        return None
+
+
+def _show(now: Seen, failed: Mapping[AccountName, Failures]) -> None:
+    at = time.time()
+    show_table(COLUMNS, [_row(*item, at) for item in now.states.items()])
+    messages = [
+        _message(name, *message)
+        for name in now.states
+        for message in failed.get(name, {}).items()
+    ]
+    if messages:
+        print()
+        show_table(MESSAGE_COLUMNS, messages)
+
+
+def _row(name: AccountName, state: AccountState, now: float) -> tuple[str, ...]:
     return (
-        account.name,
+        name,
         _condition(state),
         moment(state.last_poll),
         moment(state.last_success),
@@ -98,19 +129,28 @@ def _condition(state: AccountState) -> str:
 
 
 def _as_json(
-    account: Account, state: AccountState, failed: Failures
-) -> dict[str, object]:
-    fields = {name: getattr(state, name) for name in AccountState.__slots__}
-    messages = [
-        {
-            "unique_id": unique_id,
-            "quarantined": rests(unique_id, failure),
-            "failing_since": failure.first,
-            "visits": failure.visits,
-            "last": failure.last,
-            "next_try": next_try(unique_id, failure),
-            "why": failure.why,
+    now: Seen, failed: Mapping[AccountName, Failures] | None
+) -> Iterator[dict[str, object]]:
+    for name, state in now.states.items():
+        yield {
+            "account": name,
+            "source": now.source,
+            **as_plain(state),
+            "failed_messages": None
+            if failed is None
+            else [
+                _message_as_json(*message) for message in failed.get(name, {}).items()
+            ],
         }
-        for unique_id, failure in failed.items()
-    ]
-    return {"account": account.name, **fields, "failed_messages": messages}
+
+
+def _message_as_json(unique_id: UniqueId, failure: Failure) -> dict[str, object]:
+    return {
+        "unique_id": unique_id,
+        "quarantined": rests(unique_id, failure),
+        "failing_since": failure.first,
+        "visits": failure.visits,
+        "last": failure.last,
+        "next_try": next_try(unique_id, failure),
+        "why": failure.why,
+    }
