@@ -23,7 +23,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs crash fuzz boot coverage dovecot smoke image lock clean
+.PHONY: help demo test check docs crash fuzz bench boot coverage dovecot smoke image lock clean
 
 help:
 	@echo 'make demo     a maildrop of its own on loopback, and the service on it'
@@ -39,6 +39,8 @@ help:
 	@echo 'make boot     the units of deploy/systemd under a real systemd, in a Debian 12 of'
 	@echo '              their own: 1 minute, the first time 3 (as root; needs mmdebstrap'
 	@echo '              and systemd-nspawn)'
+	@echo 'make bench    popfetchd beside its peers, into docs/benchmarks: hours (P=small: one'
+	@echo '              profile; ROUNDS=5)'
 	@echo 'make smoke    build the wheel and start it in a fresh environment'
 	@echo 'make image    build the container image and try it with no rights at all (root,'
 	@echo '              buildah, podman, runc; BASE_IMAGE=… or mmdebstrap)'
@@ -83,6 +85,10 @@ fuzz: .fuzz/venv/ready
 # What it printed stays in .boot/transcript, the machine in .boot/tree.
 boot: $(STAMPS)/dev
 	@$(BIN)/python -m tests.boot
+
+# The peers: apt-get install mpop fdm fetchmail getmail6. Who is missing is left out.
+bench: $(STAMPS)/dev dovecot
+	$(BIN)/python -m benchmarks $(P) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 coverage:
 	$(BIN)/coverage combine --quiet

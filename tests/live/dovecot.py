@@ -302,7 +302,8 @@ class Dovecot:
         trusted.cert_pem.write_to_path(self.ca_file)
         past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
         certificates = {
-            "right": trusted.issue_cert(HOST, "localhost"),
+            # A common name is what elderly clients look for (benchmarks).
+            "right": trusted.issue_cert(HOST, "localhost", common_name="localhost"),
             "expired": trusted.issue_cert(EXPIRED, "localhost", not_after=past),
             "wrong_name": trusted.issue_cert("other.example"),
             "unknown_ca": unknown.issue_cert(UNKNOWN_CA, "localhost"),

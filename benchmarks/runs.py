@@ -1,0 +1,297 @@
+"""
+How a profile is measured: who runs when, on what, and what must have arrived.
+
+Rules of this file:
+
+- Runs are interleaved: in each round every peer runs once, and each round begins with
+  another peer. Ratios are of runs of one round.
+- Who fetches, begins with nothing: an empty archive, no state, a maildrop that holds all.
+  Who polls, goes on where it ended in the last round, as a service does.
+- After each run the archive is compared with the maildrop, body by body: nothing is
+  missing and nothing is there twice. After `delete` the maildrop is empty.
+- The disk is given time to write what the last run left (`sync`), outside the clock.
+- A peer that needs longer than `SLOW` does not run again, nor one that fails; the
+  table tells how often each ran. popfetchd may not fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.mail import Bodies, archived, bodies
+from benchmarks.measure import Counted, Failed, Figures, relay, run
+from benchmarks.peers import Job, Peer
+from benchmarks.profiles import Poll, Profile, Way
+from benchmarks.servers import Drop, Server, unique_ids
+
+
+SLOW = 20.0
+"""Seconds of one run."""
+
+OURS = "popfetchd"
+
+RIVALS = (OURS, "mpop")
+"""Who runs in every round, however slow."""
+
+FLOOR = "floor"
+"""The peer that keeps nothing, so that nothing can be compared."""
+
+Runs = dict[str, list[Figures]]
+"""The runs of each peer, a round after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """
+    Where it is measured: *server* holds the maildrops, *archives* takes the mail.
+    """
+
+    server: Server
+    archives: Path
+    rounds: int
+
+
+def measure(profile: Profile, peers: Sequence[Peer], bench: Bench) -> dict[Way, Runs]:
+    """
+    Measure *peers* at *profile*, in each of its ways.
+    """
+    able = [peer for peer in peers if not profile.peers or peer.name in profile.peers]
+    expected = stock(profile, bench.server)
+    found: dict[Way, Runs] = {}
+    for way in profile.ways:
+        with entered(profile, way, able, bench, expected) as entrants:
+            found[way] = rounds(entrants, bench.rounds)
+    return found
+
+
+@dataclass(slots=True)
+class Expected:
+    """
+    What must arrive of each maildrop.
+    """
+
+    bodies: Bodies = field(default_factory=Counter)
+    octets: int = 0
+
+
+def stock(profile: Profile, server: Server) -> Expected:
+    """
+    Write the profile's messages to the server; return what must arrive of a maildrop.
+    """
+    expected = Expected()
+
+    def counted() -> Iterator[bytes]:
+        for letter in profile.letters():
+            expected.bodies.update(bodies([letter]))
+            expected.octets += len(letter)
+            yield letter
+
+    server.stock(counted())
+    return expected
+
+
+def rounds(entrants: Sequence[Entrant], count: int) -> Runs:
+    """
+    Let *entrants* run in turn, *count* times.
+    """
+    runs: Runs = {entrant.peer.name: [] for entrant in entrants}
+    out: set[str] = set()
+    for number in range(count):
+        first = number % len(entrants)
+        for entrant in (*entrants[first:], *entrants[:first]):
+            name = entrant.peer.name
+            if name not in out and not again(entrant, runs[name]):
+                out.add(name)
+    return {name: mine for name, mine in runs.items() if mine}
+
+
+def again(entrant: Entrant, mine: list[Figures]) -> bool:
+    """
+    Let *entrant* run once more; tell whether it may run in the next round too.
+    """
+    try:
+        mine.append(entrant.run())
+    except Failed as failure:
+        if entrant.peer.name == OURS:
+            raise
+        say(f"  {entrant.peer.name} is out: {failure}")
+        return False
+    say(f"  {len(mine)}. {entrant.peer.name}: {mine[-1].wall:.2f} s")
+    return entrant.peer.name in RIVALS or mine[-1].wall < SLOW
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+# -- one peer at one profile --------------------------------------------------------------
+
+
+class Entrant:
+    """
+    *peer*, with what it fetches.
+    """
+
+    def __init__(
+        self, peer: Peer, profile: Profile, way: Way, bench: Bench, expected: Expected
+    ) -> None:
+        self.peer = peer
+        self.profile = profile
+        self.keep = way is Way.KEEP
+        self.bench = bench
+        self.expected = expected
+
+    def run(self) -> Figures:
+        """
+        Run once, and see that it did what it should.
+        """
+        raise NotImplementedError
+
+    def job(self, folder: str, drops: Sequence[Drop], port: int) -> Job:
+        return Job(Path(folder), drops, port, self.keep, self.profile.together)
+
+    def visit(self, job: Job) -> Figures:
+        """
+        Run the program, without looking at what it did.
+        """
+        os.sync()
+        return run(self.peer.command(job), job.folder, self.peer.well)
+
+
+class Fetching(Entrant):
+    """
+    Begins anew at each run. What is kept on the server serves all runs (*shared*).
+    """
+
+    shared: Sequence[Drop] = ()
+
+    def run(self) -> Figures:
+        drops = self.shared or fill(self.bench.server, self.profile)
+        with tempfile.TemporaryDirectory(dir=self.bench.archives) as folder:
+            with network(self.profile, drops[0].port) as counted:
+                job = self.job(folder, drops, counted.port)
+                self.peer.configure(job)
+                figures = self.visit(job)
+            check(self.peer, job, self.expected, figures)
+        if not self.shared:
+            forget(drops)
+        return replace(figures, round_trips=counted.round_trips)
+
+
+class Polling(Entrant):
+    """
+    Has seen all; *drops* serve every peer.
+    """
+
+    def __init__(
+        self, *arguments: object, drops: Sequence[Drop], folder: str, port: int
+    ) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self._job = self.job(folder, drops, port)
+        self.peer.configure(self._job)
+        self._look_first()
+
+    def run(self) -> Figures:
+        if self.profile.poll is Poll.CHANGED:
+            for drop in self._job.drops:
+                drop.change()
+                unique_ids(drop)  # it is the server's work to notice
+        before = self._delivered()
+        with network(self.profile, self._job.drops[0].port, self._job.port) as counted:
+            figures = self.visit(self._job)
+        if self._delivered() != before:
+            raise Failed(f"{self.peer.name} fetched what it had seen: {figures.said}")
+        return replace(figures, round_trips=counted.round_trips)
+
+    def _look_first(self) -> None:
+        drop = self._job.drops[0]
+        alone = len(self._job.drops) == 1
+        if alone and self.peer.remember(self._job, unique_ids(drop)):
+            return
+        with network(replace(self.profile, round_trip=0), drop.port, self._job.port):
+            self.visit(self._job)
+
+    def _delivered(self) -> int:
+        maildirs = map(self._job.maildir, self._job.drops)
+        return sum(len(list(maildir.glob("*/*"))) for maildir in maildirs)
+
+
+@contextmanager
+def entered(
+    profile: Profile, way: Way, peers: Sequence[Peer], bench: Bench, expected: Expected
+) -> Iterator[Sequence[Entrant]]:
+    """
+    Prepare *peers* for their rounds, and clean up after them.
+    """
+    drops = fill(bench.server, profile) if way is Way.KEEP else ()
+    with contextlib.ExitStack() as stack:
+        stack.callback(forget, drops)
+        entrants: list[Entrant] = []
+        for peer in peers:
+            common = (peer, profile, way, bench, expected)
+            if profile.poll is Poll.FIRST:
+                fetching = Fetching(*common)
+                fetching.shared = drops
+                entrants.append(fetching)
+            elif peer.name != FLOOR:
+                place = tempfile.TemporaryDirectory(dir=bench.archives)
+                folder = stack.enter_context(place)
+                port = lasting_port(profile, drops[0].port)
+                polling = Polling(*common, drops=drops, folder=folder, port=port)
+                entrants.append(polling)
+        yield entrants
+
+
+def lasting_port(profile: Profile, port: int) -> int:
+    """
+    Return a port that the server of *port* can have at every visit: some of the peers
+    remember by it what they have seen.
+    """
+    if not profile.round_trip:
+        return port
+    with relay(port, 0) as free:
+        return free.port
+
+
+def fill(server: Server, profile: Profile) -> Sequence[Drop]:
+    return [server.drop() for _ in range(profile.accounts)]
+
+
+def forget(drops: Sequence[Drop]) -> None:
+    for drop in drops:
+        drop.forget()
+
+
+@contextmanager
+def network(profile: Profile, port: int, listen: int = 0) -> Iterator[Counted]:
+    """
+    Lend a port that is as far from the server's as the profile says: *listen*, if given.
+    """
+    if listen not in {0, port} or profile.round_trip:
+        with relay(port, profile.round_trip, listen) as counted:
+            yield counted
+    else:
+        yield Counted(port)
+
+
+def check(peer: Peer, job: Job, expected: Expected, figures: Figures) -> None:
+    """
+    Raise Failed unless all was delivered, and removed where it was to be removed.
+    """
+    if peer.name == FLOOR:
+        if int(figures.said) < expected.octets * len(job.drops):
+            raise Failed(f"{peer.name} received {figures.said} octets")
+    elif any(archived(job.maildir(drop)) != expected.bodies for drop in job.drops):
+        raise Failed(f"{peer.name} delivered something else: {figures.said}")
+    left = expected.bodies.total() if job.keep else 0
+    if any(drop.left() != left for drop in job.drops):
+        raise Failed(f"{peer.name} did not leave {left} messages: {figures.said}")
