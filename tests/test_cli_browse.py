@@ -480,7 +480,8 @@ def person_at(here):
     """
     Return a person before whom `browse` runs.
     """
-    environ = {"TERM": "xterm", "NO_COLOR": "1"}
+    whose = {"COLUMNS": "", "LINES": ""}  # the terminal's own size, not our parent's
+    environ = {"TERM": "xterm", "NO_COLOR": "1", **whose}
     return Typist(
         lambda **popen: here.spawn("browse", "alice", environ=environ, **popen)
     )
@@ -497,7 +498,7 @@ def test_a_person_at_a_terminal(here):
     person.answer("go back:", b"archive\n")
     person.answer("help:", b"show\n")
     person.answer("--", b"\n")
-    assert "line 17\r\n-- 35 more lines: Enter, or q --" in person.seen
+    assert "line 17\r\n-- 36 more lines: Enter, or q --" in person.seen
     person.answer("--", b"q\n")
     person.answer("help:", b"q\n")
     person.answer("yes or no:", b"yes\n")
