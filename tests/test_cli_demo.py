@@ -109,6 +109,17 @@ def test_the_demo_ends_by_itself(here):
     assert (0 if int(archived) else 69) == code
 
 
+def test_the_page_is_where_it_was_asked_for(here):
+    """
+    `--listen` goes into the configuration, and what is no address is refused as there.
+    """
+    _, _, err = here.type("demo", "--seconds", "0", "--listen", "0.0.0.0:0")
+    assert re.search(r"^status page   http://0\.0\.0\.0:\d+/$", err, re.MULTILINE)
+    code, _, err = here.type("demo", "--seconds", "0", "--listen", 'no"where')
+    assert 78 == code
+    assert "http: listen: " in err
+
+
 def test_messages_keep_arriving(here, tmp_path, monkeypatch):
     """
     More is archived than lay there at the start.

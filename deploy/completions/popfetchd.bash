@@ -23,7 +23,7 @@ _popfetchd() {
         case $verb in
             run) options='-h --help -c --config' operands=() ;;
             healthcheck) options='-h --help -c --config --url' operands=() ;;
-            demo) options='-h --help --seconds --directory' operands=() ;;
+            demo) options='-h --help --seconds --listen --directory' operands=() ;;
             fetch) options='-h --help -c --config -n --dry-run --json' operands=(account) many=1 ;;
             retry) options='-h --help -c --config --json' operands=(account text) ;;
             status) options='-h --help -c --config --failing --json' operands=(account) many=1 ;;
@@ -43,7 +43,7 @@ _popfetchd() {
         # Which of the arguments is to come.
         for ((i = begin; i < COMP_CWORD; i++)); do
             case ${COMP_WORDS[i]} in
-                -c | --config | --url | --seconds | --directory | --password-file | --archive | --user | --host | --provider | --tls | --format | --name) ((i++)) ;;
+                -c | --config | --url | --seconds | --listen | --directory | --password-file | --archive | --user | --host | --provider | --tls | --format | --name) ((i++)) ;;
                 -*) ;;
                 *) ((many)) || ((place++)) ;;
             esac
@@ -53,6 +53,7 @@ _popfetchd() {
             --config) offer=file ;;
             --url) offer=text ;;
             --seconds) offer=text ;;
+            --listen) offer=text ;;
             --directory) offer=directory ;;
             --password-file) offer=file ;;
             --archive) offer=file ;;

@@ -50,6 +50,7 @@ complete -c popfetchd -n '__popfetchd_in healthcheck' -s c -l config -r -F -d 't
 complete -c popfetchd -n '__popfetchd_in healthcheck' -l url -x -d 'where it listens, if not where the file says'
 complete -c popfetchd -n '__popfetchd_in demo' -s h -l help -d 'show this help message and exit'
 complete -c popfetchd -n '__popfetchd_in demo' -l seconds -x -d 'end by itself after N seconds'
+complete -c popfetchd -n '__popfetchd_in demo' -l listen -x -d 'where the page and the metrics are served'
 complete -c popfetchd -n '__popfetchd_in demo' -l directory -x -a '(__fish_complete_directories)' -d 'keep everything there'
 complete -c popfetchd -n '__popfetchd_in fetch' -s h -l help -d 'show this help message and exit'
 complete -c popfetchd -n '__popfetchd_in fetch' -s c -l config -r -F -d 'the configuration'

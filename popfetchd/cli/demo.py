@@ -5,12 +5,14 @@ Rules of this file:
 
 - Everything is real but the mail: a POP3S server on loopback with a certificate made on
   the spot, a configuration file, the schedule, the archive, the HTTP page.
+- The maildrop stays on loopback; --listen is for the page alone, for a container.
 - Everything is in one folder, which is told; a folder of its own making is removed at
   the end, one that was named is kept.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -40,7 +42,7 @@ PAUSE = 3.0
 CONFIGURATION = """\
 # The configuration of `popfetchd demo`: a real one, for a maildrop on loopback.
 ledger: {directory}/state/ledger.db
-http: {{listen: "127.0.0.1:0"}}
+http: {{listen: {listen}}}
 accounts:
   - name: alice
     host: localhost
@@ -59,7 +61,10 @@ def run(arguments: Namespace) -> int:
     """
     Run until Ctrl-C, or for --seconds. Exits with 0 if messages were archived.
     """
-    with _directory(arguments.directory) as directory, _maildrop(directory) as path:
+    with (
+        _directory(arguments.directory) as directory,
+        _maildrop(directory, arguments.listen) as path,
+    ):
         service = Service(path, os.environ)
         _tell(service.url, directory)
         with _ending(service, arguments.seconds):
@@ -91,7 +96,7 @@ def _directory(given: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _maildrop(directory: Path) -> Iterator[Path]:
+def _maildrop(directory: Path, listen: str) -> Iterator[Path]:
     # Yields the configuration file.
     certificate = certify(directory)
     secret = os.urandom(16).hex()
@@ -103,19 +108,19 @@ def _maildrop(directory: Path) -> Iterator[Path]:
         postman = threading.Thread(target=_deliver, args=(maildrop, ended))
         postman.start()
         try:
-            yield _configuration(directory, server.port, certificate.ca_file, secret)
+            _write_private(directory / "alice.pass", secret)
+            text = CONFIGURATION.format(
+                directory=directory,
+                listen=json.dumps(listen),  # as YAML writes it, too
+                port=server.port,
+                ca_file=certificate.ca_file,
+                user=USER,
+            )
+            _write_private(directory / "popfetchd.yaml", text)
+            yield directory / "popfetchd.yaml"
         finally:
             ended.set()
             postman.join()
-
-
-def _configuration(directory: Path, port: int, ca_file: Path, secret: str) -> Path:
-    text = CONFIGURATION.format(
-        directory=directory, port=port, ca_file=ca_file, user=USER
-    )
-    _write_private(directory / "alice.pass", secret)
-    _write_private(directory / "popfetchd.yaml", text)
-    return directory / "popfetchd.yaml"
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -95,6 +95,12 @@ def _service(verbs: Verbs[Parser]) -> None:
         "--seconds", type=float, metavar="N", help="end by itself after N seconds"
     )
     demo.add_argument(
+        "--listen",
+        default="127.0.0.1:0",
+        metavar="ADDRESS",
+        help="where the page and the metrics are served (default: a free port of loopback)",
+    )
+    demo.add_argument(
         "--directory", type=Path, metavar="DIR", help="keep everything there"
     )
 
