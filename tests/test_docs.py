@@ -63,7 +63,8 @@ def typed(name):
     """
     Return the command lines of page *name* that a shell's prompt stands before.
     """
-    lines = re.findall(r"^[$#] (.+)$", "".join(blocks(name, "console")), re.MULTILINE)
+    whole = "".join(blocks(name, "console")).replace("\\\n", "")
+    lines = re.findall(r"^[$#] (.+)$", whole, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 

@@ -3,7 +3,7 @@ The image, run as an administrator runs one that is trusted with nothing.
 
 Rules of this file:
 
-- `make image` builds it and names it in POPFETCHD_IMAGE; without that, nothing here is
+- `make image` builds it and names it in POPFETCHD_IMAGE (and `…-demo`); without that, nothing here is
   tried, and says so. It needs root and podman with runc.
 - Every container has a read-only root, no capability, no way to new privileges, uid
   65532, and no folder to write in but its volume.
@@ -304,6 +304,16 @@ def test_a_service_without_its_ledger_is_sick(start, harm):
     until(lambda: service.archived() == 1 and service.healthy() == 0)
     harm(service.state / "ledger.db")
     until(lambda: service.healthy() == 1)
+
+
+def test_the_demo_runs_in_a_container():
+    """
+    Built with its lock, and given a /tmp, it archives mail of its own and ends by itself.
+    """
+    words = ["demo", "--seconds", "5", "--listen", "127.0.0.1:0"]
+    done = podman("run", "--rm", *CONFINED, "--tmpfs=/tmp", f"{IMAGE}-demo", *words)
+    assert done.stdout.startswith("demo: ")
+    assert "status page   http://127.0.0.1:" in done.stderr
 
 
 # -- how it ends ----------------------------------------------------------------------
