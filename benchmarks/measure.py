@@ -88,11 +88,16 @@ def run(command: Sequence[str], folder: Path, well: Container[int] = (0,)) -> Fi
     return Figures(wall, cpu, peak, said=said)
 
 
+UNWANTED = ("COVERAGE_", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+"""Begin the variables that make a program do what no operator asks of it: measure its
+coverage, compile its modules at each start."""
+
+
 def environment(folder: Path) -> dict[str, str]:
     """
-    Return the environment of a run: ours, without what measures coverage.
+    Return the environment of a run: ours, without what is `UNWANTED`.
     """
-    ours = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)}
     root = str(Path(__file__).parent.parent)
     return ours | {"HOME": str(folder), "PYTHONPATH": root}
 
