@@ -285,8 +285,10 @@ class Visit(Course):
 
     def _list(self, session: Session) -> Listing:
         with self.stage(Stage.LIST):
-            listing = session.listing().named
-        self._heed(session.capabilities)
+            try:
+                listing = session.listing().named
+            finally:  # a login that was of no use counts too
+                self._heed(session.capabilities)
         self.tally.drop = listing.drop
         return listing
 

@@ -29,7 +29,7 @@ from popfetchd.errors import (
     TooSoon,
     Unexpected,
 )
-from popfetchd.maildrop.dialogue import BEFORE_LOGIN, Dialogue, error, ok, top
+from popfetchd.maildrop.dialogue import ALWAYS, BEFORE_LOGIN, Dialogue, error, ok, top
 from popfetchd.pop3.deadline import Deadline
 from popfetchd.values import (
     ArchiveFormat,
@@ -532,6 +532,26 @@ def test_a_login_floor_is_honoured_after_a_failure(here):
     assert isinstance(here.visit().failure, TooSoon)
     here.time += 900
     assert isinstance(here.visit().failure, SystemTemporary)
+
+
+def test_a_login_floor_heard_of_with_the_listing_is_honoured_after_a_failure(here):
+    """
+    Also where LOGIN-DELAY is announced behind the login only, beside a listing refused.
+    """
+
+    def capabilities(self, argument):
+        usual = Dialogue._capa(self, argument)
+        if self._maildrop is None:
+            return usual
+        return usual.removesuffix(b".\r\n") + b"LOGIN-DELAY 900\r\n.\r\n"
+
+    here.speak(UIDL=lambda *_: error("[SYS/TEMP] not now"))
+    strange = here.server.dialogue
+    commands = strange.COMMANDS | {"CAPA": (ALWAYS, capabilities)}
+    here.server.dialogue = type("Late", (strange,), {"COMMANDS": commands})
+    assert isinstance(here.visit().failure, SystemTemporary)
+
+    assert isinstance(here.visit().failure, TooSoon)
 
 
 def test_a_login_floor_counts_from_the_servers_answer(here):
@@ -1151,6 +1171,53 @@ def test_a_forged_reply_at_the_very_end_proves_no_message(here, lacks):
 
     assert isinstance(report.failure, ProtocolViolation)
     assert [] == here.archived()
+
+
+@pytest.mark.parametrize("lacks", [frozenset(), frozenset({"PIPELINING"})])
+@pytest.mark.parametrize("begun", [b"the ta", b"+OK", b"+OK forged\r"])
+def test_a_line_that_drops_amid_the_rest_proves_no_message(here, lacks, begun):
+    """
+    Half a line behind what seems to be the end may be the message's own.
+    """
+
+    def torn(self, _argument):
+        self.close()
+        return ok("") + BAD.partition(b"the tail")[0] + begun
+
+    here.server._lacks = lacks
+    here.deliver(BAD)
+    here.speak(RETR=torn)
+
+    report = here.visit(delete_after=0.0)
+
+    assert 1 == len(report.failed_messages)
+    assert [] == here.archived() == here.files("tmp")
+    assert [BAD] == here.waiting()
+
+
+@pytest.mark.parametrize("lacks", [frozenset(), frozenset({"PIPELINING"})])
+def test_a_server_that_refuses_and_hangs_up_does_not_stop_its_maildrop(here, lacks):
+    """
+    The message is blamed for its refusal, rests after some visits, and the others go.
+    """
+
+    def refusing(self, argument):
+        if self._message(argument).octets != bad:
+            return Dialogue._retr(self, argument)
+        self.close()
+        return error("cannot be read")
+
+    good, bad = letters(2)
+    here.server._lacks = lacks
+    here.deliver(good, bad)
+    here.speak(RETR=refusing)
+
+    reports = [here.visit(delete_after=0.0) for _ in range(4)]
+
+    assert all(report.failed_messages for report in reports[:3])
+    assert (None, 1) == (reports[-1].failure, reports[-1].quarantined)
+    assert [good] == here.archived()
+    assert [bad] == here.waiting()
 
 
 @pytest.mark.parametrize("lacks", [frozenset(), frozenset({"PIPELINING"})])

@@ -191,6 +191,13 @@ class Session:
         """
         return self._protocol.state
 
+    @property
+    def unread(self) -> int:
+        """
+        Octets of what the server had begun to say, also where the line dropped then.
+        """
+        return self._protocol.unread
+
     # -- beginning
 
     def begin(self, contexts: TlsContexts) -> None:
@@ -482,10 +489,12 @@ class Session:
         read to its end is skipped when the next message is asked for, and cannot be read
         any more. Closing this generator early breaks the session. With *followed*, NOOP is
         said behind the last one: an answer shows that it had ended where it seemed to.
+        Behind a refusal it is said only where it had to be sent ahead.
         """
         with self._undivided(Command.RETR):
             behind = Command.NOOP if followed else None
             replies = self._pipelined(Command.RETR, numbers, behind=behind)
+            reply = None
             for number, reply in replies:
                 if reply.ok:
                     body = Body(self._event)
@@ -493,7 +502,7 @@ class Session:
                     body.skip()
                 else:
                     yield number, self._refusal(Command.RETR, reply)
-            if followed:
+            if followed and ((reply and reply.ok) or not self._protocol.idle):
                 self._end_with(Command.NOOP)
                 self._hear_nothing(Command.NOOP)
 

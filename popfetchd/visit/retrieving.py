@@ -5,7 +5,8 @@ Rules of this file:
 
 - What failed before comes alone, so that nothing else is blamed for it (P3).
 - A message is whole once what the server says behind it makes sense. Some servers do not
-  stuff dots: such a message seems to end early, and its rest comes as the next reply.
+  stuff dots: such a message seems to end early, and its rest comes as the next reply. Where
+  the line drops, silence makes sense, half a line does not.
 - What will not fit the disk, or the time, is left for another visit.
 """
 
@@ -53,16 +54,28 @@ def retrieve(
     numbers = iter(course.means.ledger.reserve(len(wanted)))
     keeper = Keeper(lambda batch: kept.extend(keep_batch(course, archive, batch)))
     chosen = _while_room(course, course.while_time(wanted, GIVE_WAY))
-    with course.stage(Stage.RETRIEVE), keeper:
-        for together in _together(course, chosen):
-            intake = Intake(archive, keeper, numbers)
-            refused += _receive(course, session, intake, together)
+    try:
+        with course.stage(Stage.RETRIEVE), keeper:
+            for together in _together(course, chosen):
+                intake = Intake(archive, keeper, numbers, refused)
+                _receive(course, session, intake, together)
+    except NetworkError:  # some servers hang up once they have refused a message
+        _count_refused(course, refused, kept)
+        raise
+    _count_refused(course, refused, kept)
+    return kept
+
+
+def _count_refused(
+    course: Course,
+    refused: Sequence[tuple[Listed, ServerRefusal]],
+    kept: Sequence[Kept],
+) -> None:
     strangers = [m for m, _ in refused if m.unique_id not in course.failures]
     if len(strangers) > 1 and not kept:
         raise refused[0][1]  # it is not the messages, then
     for listed, refusal in refused:
         course.failed(listed, refusal)
-    return kept
 
 
 def _together(course: Course, chosen: Iterable[Listed]) -> Iterator[Iterable[Listed]]:
@@ -77,29 +90,26 @@ def _together(course: Course, chosen: Iterable[Listed]) -> Iterator[Iterable[Lis
 
 def _receive(
     course: Course, session: Session, intake: Intake, messages: Iterable[Listed]
-) -> list[tuple[Listed, ServerRefusal]]:
-    refused: list[tuple[Listed, ServerRefusal]] = []
+) -> None:
     asked: dict[MessageNumber, Listed] = {}
-    with course.blaming(asked), _believing(course, intake):
+    with course.blaming(asked), _believing(course, session, intake):
         for number, body in session.retrieve(noted(messages, asked), followed=True):
             intake.believe()
             if isinstance(body, ServerRefusal):
-                refused.append((asked[number], _of_the_message(body)))
+                intake.refused.append((asked[number], _of_the_message(body)))
             else:
                 intake.latest = _spool(course, intake, asked[number], body)
             del asked[number]
-    return refused
 
 
 @contextmanager
-def _believing(course: Course, intake: Intake) -> Iterator[None]:
+def _believing(course: Course, session: Session, intake: Intake) -> Iterator[None]:
     try:
         yield
-    except NetworkError:
-        intake.believe()  # it had ended, and nothing came behind it
-        raise
-    except RemoteError as error:
-        if intake.latest is not None:
+    except (NetworkError, RemoteError) as error:
+        if isinstance(error, NetworkError) and not session.unread:
+            intake.believe()  # it had ended, and nothing came behind it
+        elif intake.latest is not None:
             course.failed(intake.latest.listed, error)
             intake.archive.discard(intake.latest.copy)
         raise
@@ -147,12 +157,13 @@ def _within(limit: int, octets: int) -> None:
 @dataclass
 class Intake:
     """
-    Where retrieved messages go. *latest* has ended, but may have ended early.
+    Where retrieved messages go, and refusals. *latest* has ended, but may have ended early.
     """
 
     archive: Archive
     keeper: Keeper
     numbers: Iterator[int]
+    refused: list[tuple[Listed, ServerRefusal]]
     latest: Spooled | None = None
 
     def believe(self) -> None:
