@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,8 +16,9 @@ import pytest
 import trustme
 
 from popfetchd import __version__
-from popfetchd.cli import standing
-from popfetchd.cli.standing import NotTold, asked
+from popfetchd.cli import standing, watching
+from popfetchd.cli.standing import NotTold, Seen, Source, asked
+from popfetchd.cli.tables import cells
 from popfetchd.config.model import Http
 from popfetchd.ledger import Ledger
 from popfetchd.values import NEVER, AccountName, AccountState
@@ -24,6 +26,7 @@ from popfetchd.web import Access, Guard, Server, Site, tls_context
 from tests.desk import desk, letter
 from tests.test_cli_healthcheck import service
 from tests.test_daemon_running import running
+from tests.typist import Typist
 
 
 WELL = AccountState(last_poll=1.7e9, last_success=1.7e9, next_poll=NEVER, archived=7)
@@ -306,3 +309,110 @@ def test_a_service_in_a_process_of_its_own(here):
         down["alice"].pop("source"),
     )
     assert (1, down) == (up["alice"]["archived"], up)
+
+
+# -- again and again ------------------------------------------------------------------
+
+
+def many(count, **states):
+    names = {f"a{number:02}": AccountState() for number in range(count)}
+    return Seen(Source.SERVICE, "from the service", {**names, **states})
+
+
+def test_what_fails_stands_first_and_the_rest_is_counted():
+    """
+    Each line fits the width, all of them the height.
+    """
+    shown = watching.frame(many(30, z=ILL), 1.8e9, 50, 10)
+    assert 10 == len(shown)
+    assert all(cells(line) <= 50 for line in shown)
+    assert shown[2].startswith("z                 failing (3)")
+    assert shown[3].startswith("  auth: refused (hint: check it)")
+    assert shown[4].startswith("a00")
+    assert "… 25 more" == shown[-1]
+
+
+def test_what_fits_is_not_counted():
+    """
+    The last line is an account's where there is room for all.
+    """
+    shown = watching.frame(many(3), 1.8e9, 80, 5)
+    assert ["a00", "a01", "a02"] == [line.split()[0] for line in shown[2:]]
+
+
+@pytest.mark.parametrize("height", range(8))
+def test_no_terminal_is_too_small(height):
+    """
+    It shows what it can.
+    """
+    shown = watching.frame(many(9, z=ILL), 1.8e9, 5, height)
+    assert len(shown) <= height
+    assert all(cells(line) <= 5 for line in shown)
+
+
+def watcher(here, **environ):
+    return Typist(
+        lambda **popen: here.spawn(
+            "status", "--watch=0.05", environ={"TERM": "xterm"} | environ, **popen
+        )
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("plain", ["", "1"])
+def test_it_is_drawn_anew_until_it_is_stopped(here, number, plain):
+    """
+    What changes is seen; then the terminal is as it was, and the code is 130.
+    """
+    states = {"alice": WELL, "bob": WELL}
+    with serving(here, states):
+        person = watcher(here, NO_COLOR=plain)
+        while "alice" not in person.seen:
+            assert person.read()
+        states["bob"] = ILL
+        while "check it" not in person.seen:
+            assert person.read()
+        person.process.send_signal(number)
+        assert 130 == person.end()
+    assert person.seen.startswith(watching.ENTER)
+    assert person.seen.endswith(watching.LEAVE)
+    assert bool(plain) == ("\x1b[31m" not in person.seen)
+
+
+def test_where_nothing_can_be_drawn_over_it_is_refused(here):
+    """
+    No terminal, one that cannot, or a program that reads.
+    """
+    here.write(here.account("alice"))
+    for words in (["--watch"], ["--watch=1", "--json"]):
+        code, out, err = here.type("status", *words)
+        assert (64, "") == (code, out)
+        assert err.startswith("popfetchd: status --watch needs a terminal, no --json\n")
+    assert 64 == watcher(here, TERM="dumb").end()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "alice", "3601"])
+def test_a_pause_that_is_none(here, seconds):
+    """
+    It is wrong usage.
+    """
+    code, _, err = here.type("status", f"--watch={seconds}")
+    assert (64, True) == (code, "is no number of seconds" in err)
+
+
+@pytest.mark.parametrize(
+    ("environ", "escapes"),
+    [
+        ({"NO_COLOR": "", "TERM": "xterm"}, True),
+        ({"NO_COLOR": "1", "TERM": "xterm"}, False),
+        ({"NO_COLOR": "", "TERM": "dumb"}, False),
+    ],
+)
+def test_a_table_has_colours_where_they_are_wanted(here, environ, escapes):
+    """
+    NO_COLOR and a dumb terminal get none, nor bold letters.
+    """
+    here.write(here.account("alice"))
+    person = Typist(lambda **popen: here.spawn("status", environ=environ, **popen))
+    assert 0 == person.end()
+    assert escapes == ("\x1b" in person.seen)

@@ -26,7 +26,7 @@ _popfetchd() {
             demo) options='-h --help --seconds --listen --directory' operands=() ;;
             fetch) options='-h --help -c --config -n --dry-run --json' operands=(account) many=1 ;;
             retry) options='-h --help -c --config --json' operands=(account text) ;;
-            status) options='-h --help -c --config --failing --json' operands=(account) many=1 ;;
+            status) options='-h --help -c --config --failing --watch --json' operands=(account) many=1 ;;
             check) options='-h --help -c --config --json' operands=(account) many=1 ;;
             list) options='-h --help -c --config --json' operands=(account) ;;
             browse) options='-h --help -c --config --oldest' operands=(account) ;;
@@ -43,7 +43,7 @@ _popfetchd() {
         # Which of the arguments is to come.
         for ((i = begin; i < COMP_CWORD; i++)); do
             case ${COMP_WORDS[i]} in
-                -c | --config | --url | --seconds | --listen | --directory | --password-file | --archive | --user | --host | --provider | --tls | --format | --name) ((i++)) ;;
+                -c | --config | --url | --seconds | --listen | --directory | --watch | --password-file | --archive | --user | --host | --provider | --tls | --format | --name) ((i++)) ;;
                 -*) ;;
                 *) ((many)) || ((place++)) ;;
             esac
@@ -55,6 +55,7 @@ _popfetchd() {
             --seconds) offer=text ;;
             --listen) offer=text ;;
             --directory) offer=directory ;;
+            --watch) offer=text ;;
             --password-file) offer=file ;;
             --archive) offer=file ;;
             --user) offer=text ;;

@@ -22,6 +22,10 @@ USAGE = 64
 """EX_USAGE of sysexits(3); argparse itself would exit with 2."""
 
 
+LONGEST_PAUSE = 3600
+"""Seconds between two drawings; who waits longer asks again."""
+
+
 class Parser(argparse.ArgumentParser):
     """
     An argument parser that exits as sysexits(3) says.
@@ -126,6 +130,14 @@ def _visits(verbs: Verbs[Parser]) -> None:
     status.add_argument(
         "--failing", action="store_true", help="only accounts that fail"
     )
+    status.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="draw it anew every SECONDS (default: 2) until Ctrl-C; needs a terminal",
+    )
     _json(status)
 
 
@@ -216,6 +228,18 @@ def _accounts(verb: Parser) -> None:
     verb.add_argument(
         "accounts", nargs="*", metavar="ACCOUNT", help="only these (default: all)"
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_PAUSE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds up to {LONGEST_PAUSE}: write --watch=2"
+        )
+    return seconds
 
 
 def _json(verb: Parser) -> None:

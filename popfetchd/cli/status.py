@@ -19,6 +19,7 @@ from popfetchd.cli.exits import Exit, tell
 from popfetchd.cli.opened import Looked, looked
 from popfetchd.cli.standing import Seen, Source, seen
 from popfetchd.cli.tables import as_plain, moment, show_json, show_table
+from popfetchd.cli.watching import can_be_drawn, watch
 from popfetchd.errors import LedgerError
 from popfetchd.report import standing
 from popfetchd.selection import next_try, rests
@@ -54,7 +55,16 @@ def run(arguments: Namespace) -> int:
     """
     Show the accounts that are named, or all; those that fail, if only they are wanted.
     """
+    if arguments.watch is not None and (arguments.json or not can_be_drawn()):
+        print("popfetchd: status --watch needs a terminal, no --json", file=sys.stderr)
+        print("  hint: `popfetchd status` can be piped", file=sys.stderr)
+        return Exit.USAGE
     found = looked(arguments, arguments.accounts)
+    if arguments.watch is not None:
+        watch(
+            lambda: _seen(found, failing=arguments.failing),
+            lambda: time.sleep(arguments.watch),
+        )
     now = _seen(found, failing=arguments.failing)
     print(f"popfetchd: {now.told}", file=sys.stderr)
     failed = _failed(found, now)

@@ -60,7 +60,8 @@ def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))  # Text: no cell is markup
-    Console().print(table)
+    # Bold is no colour to rich: it would stay for who sets NO_COLOR.
+    Console(color_system="auto" if _colours() else None).print(table)
 
 
 def _pad(rows: Sequence[Sequence[str]]) -> None:
@@ -95,12 +96,15 @@ def show_rows(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     Print *rows* under *columns*, cleaned, each as soon as it comes.
     """
     heads = [column.name.upper() for column in columns]
-    print(paint(_laid_out(columns, heads), Style.HEAD))
+    print(paint(laid_out(columns, heads), Style.HEAD))
     for row in rows:
-        print(_laid_out(columns, row))
+        print(laid_out(columns, row))
 
 
-def _laid_out(columns: Sequence[Column], row: Sequence[str]) -> str:
+def laid_out(columns: Sequence[Column], row: Sequence[str]) -> str:
+    """
+    Return *row* as one line under *columns*, cleaned.
+    """
     *before, last = zip(columns, row, strict=True)
     laid = [_cell(column, _narrow(text)) for column, text in before]
     return BETWEEN.join([*laid, _cell(last[0], shorten(clean(last[1])))]).rstrip()

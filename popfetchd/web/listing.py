@@ -190,7 +190,7 @@ def _fitting(items: Iterable[Item], view: View) -> Iterable[Item]:
 def _key(sort: Sort, now: float) -> Callable[[Item], Any]:
     keys: dict[Sort, Callable[[Item], Any]] = {
         Sort.NAME: lambda item: item[0],
-        Sort.STATE: lambda item: _calm(item[1], now),
+        Sort.STATE: lambda item: calm(item[1], now),
         Sort.LAST: lambda item: item[1].last_poll,
         Sort.NEXT: lambda item: item[1].next_poll or NEVER,
         Sort.ARCHIVED: lambda item: item[1].archived,
@@ -200,7 +200,7 @@ def _key(sort: Sort, now: float) -> Callable[[Item], Any]:
     return keys[sort]
 
 
-def _calm(state: AccountState, now: float) -> int:
+def calm(state: AccountState, now: float) -> int:
     """
     Return how little an account needs a person: 0 fails, 1 has something to look at.
     """

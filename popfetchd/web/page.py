@@ -267,8 +267,8 @@ def _row(item: Item, now: float) -> str:
     cells = [
         f'<td class="name">{escape(name)}',
         f'<td class="{Condition.of(state)}">{_condition(state)}',
-        f"<td>{_ago(state.last_poll, now)}",
-        f'<td class="next">{_until(state.next_poll, now)}',
+        f"<td>{_titled(ago(state.last_poll, now), state.last_poll)}",
+        f'<td class="next">{_titled(until(state.next_poll, now), state.next_poll)}',
         f'<td class="n" data-of="archived">{state.archived:,}',
         f'<td class="n" data-of="waiting">{state.waiting:,}',
         f'<td class="n" data-of="quarantined">{state.quarantined:,}',
@@ -318,18 +318,26 @@ def _step(shown: Listing, text: str, page: int) -> str:
 # -- times ----------------------------------------------------------------------------
 
 
-def _ago(moment: float, now: float) -> str:
-    if not moment:
-        return "never"
-    return f'<span title="{_moment(moment)}">{_span(now - moment)} ago</span>'
+def ago(moment: float, now: float) -> str:
+    """
+    Return how long ago *moment* is, as a person says it; 0 is never.
+    """
+    return f"{_span(now - moment)} ago" if moment else "never"
 
 
-def _until(moment: float, now: float) -> str:
+def until(moment: float, now: float) -> str:
+    """
+    Return how long it is until *moment*; what is not planned is 0 or NEVER.
+    """
     if not 0 < moment < NEVER:
         return "not planned"
-    if moment <= now:
-        return "now"
-    return f'<span title="{_moment(moment)}">in {_span(moment - now)}</span>'
+    return "now" if moment <= now else f"in {_span(moment - now)}"
+
+
+def _titled(text: str, moment: float) -> str:
+    if not 0 < moment < NEVER or text == "now":
+        return text
+    return f'<span title="{_moment(moment)}">{text}</span>'
 
 
 def _span(seconds: float) -> str:
