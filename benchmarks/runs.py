@@ -45,6 +45,9 @@ RIVALS = (OURS, "mpop")
 FLOOR = "floor"
 """The peer that keeps nothing, so that nothing can be compared."""
 
+TROUBLE = "error"
+"""A program that ends well and says this has not looked into the maildrop."""
+
 Runs = dict[str, list[Figures]]
 """The runs of each peer, a round after the other."""
 
@@ -118,15 +121,11 @@ def again(entrant: Entrant, mine: list[Figures]) -> bool:
     """
     Let *entrant* run once more; tell whether it may run in the next round too.
     """
-    try:
+    with staying(entrant.peer):
         mine.append(entrant.run())
-    except Failed as failure:
-        if entrant.peer.name == OURS:
-            raise
-        say(f"  {entrant.peer.name} is out: {failure}")
-        return False
-    say(f"  {len(mine)}. {entrant.peer.name}: {mine[-1].wall:.2f} s")
-    return entrant.peer.name in RIVALS or mine[-1].wall < SLOW
+        say(f"  {len(mine)}. {entrant.peer.name}: {mine[-1].wall:.2f} s")
+        return entrant.peer.name in RIVALS or mine[-1].wall < SLOW
+    return False
 
 
 def say(text: str) -> None:
@@ -142,13 +141,21 @@ class Entrant:
     """
 
     def __init__(
-        self, peer: Peer, profile: Profile, way: Way, bench: Bench, expected: Expected
+        self,
+        peer: Peer,
+        profile: Profile,
+        way: Way,
+        bench: Bench,
+        expected: Expected,
+        *,
+        drops: Sequence[Drop],
     ) -> None:
         self.peer = peer
         self.profile = profile
         self.keep = way is Way.KEEP
         self.bench = bench
         self.expected = expected
+        self.drops = drops
 
     def run(self) -> Figures:
         """
@@ -169,20 +176,19 @@ class Entrant:
 
 class Fetching(Entrant):
     """
-    Begins anew at each run. What is kept on the server serves all runs (*shared*).
+    Begins anew at each run. *drops* that keep their messages serve all runs; if there are
+    none, each run has its own.
     """
 
-    shared: Sequence[Drop] = ()
-
     def run(self) -> Figures:
-        drops = self.shared or fill(self.bench.server, self.profile)
+        drops = self.drops or fill(self.bench.server, self.profile)
         with tempfile.TemporaryDirectory(dir=self.bench.archives) as folder:
             with network(self.profile, drops[0].port) as counted:
                 job = self.job(folder, drops, counted.port)
                 self.peer.configure(job)
                 figures = self.visit(job)
             check(self.peer, job, self.expected, figures)
-        if not self.shared:
+        if not self.drops:
             forget(drops)
         return replace(figures, round_trips=counted.round_trips)
 
@@ -193,9 +199,18 @@ class Polling(Entrant):
     """
 
     def __init__(
-        self, *arguments: object, drops: Sequence[Drop], folder: str, port: int
+        self,
+        peer: Peer,
+        profile: Profile,
+        way: Way,
+        bench: Bench,
+        expected: Expected,
+        *,
+        drops: Sequence[Drop],
+        folder: str,
     ) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
+        super().__init__(peer, profile, way, bench, expected, drops=drops)
+        port = lasting_port(profile, drops[0].port)
         self._job = self.job(folder, drops, port)
         self.peer.configure(self._job)
         self._look_first()
@@ -208,8 +223,8 @@ class Polling(Entrant):
         before = self._delivered()
         with network(self.profile, self._job.drops[0].port, self._job.port) as counted:
             figures = self.visit(self._job)
-        if self._delivered() != before:
-            raise Failed(f"{self.peer.name} fetched what it had seen: {figures.said}")
+        if self._delivered() != before or TROUBLE in figures.said:
+            raise Failed(f"{self.peer.name} did more than look: {figures.said}")
         return replace(figures, round_trips=counted.round_trips)
 
     def _look_first(self) -> None:
@@ -233,22 +248,32 @@ def entered(
     Prepare *peers* for their rounds, and clean up after them.
     """
     drops = fill(bench.server, profile) if way is Way.KEEP else ()
+    entrants: list[Entrant] = []
     with contextlib.ExitStack() as stack:
         stack.callback(forget, drops)
-        entrants: list[Entrant] = []
         for peer in peers:
             common = (peer, profile, way, bench, expected)
             if profile.poll is Poll.FIRST:
-                fetching = Fetching(*common)
-                fetching.shared = drops
-                entrants.append(fetching)
+                entrants.append(Fetching(*common, drops=drops))
             elif peer.name != FLOOR:
                 place = tempfile.TemporaryDirectory(dir=bench.archives)
                 folder = stack.enter_context(place)
-                port = lasting_port(profile, drops[0].port)
-                polling = Polling(*common, drops=drops, folder=folder, port=port)
-                entrants.append(polling)
+                with staying(peer):
+                    entrants.append(Polling(*common, drops=drops, folder=folder))
         yield entrants
+
+
+@contextmanager
+def staying(peer: Peer) -> Iterator[None]:
+    """
+    Leave *peer* out if it fails, unless it is ours.
+    """
+    try:
+        yield
+    except Failed as failure:
+        if peer.name == OURS:
+            raise
+        say(f"  {peer.name} is out: {failure}")
 
 
 def lasting_port(profile: Profile, port: int) -> int:
