@@ -40,7 +40,7 @@ help:
 	@echo '              their own: 1 minute, the first time 3 (as root; needs mmdebstrap'
 	@echo '              and systemd-nspawn)'
 	@echo 'make bench    popfetchd beside its peers, into docs/benchmarks: hours (P=small: one'
-	@echo '              profile; ROUNDS=5)'
+	@echo '              profile; ROUNDS=5; P=thousands MINUTES=10: the service)'
 	@echo 'make smoke    build the wheel and start it in a fresh environment'
 	@echo 'make image    build the container image and try it with no rights at all (root,'
 	@echo '              buildah, podman, runc; BASE_IMAGE=… or mmdebstrap)'
@@ -87,8 +87,9 @@ boot: $(STAMPS)/dev
 	@$(BIN)/python -m tests.boot
 
 # The peers: apt-get install mpop fdm fetchmail getmail6. Who is missing is left out.
+bench: MINUTES = 10
 bench: $(STAMPS)/dev dovecot
-	$(BIN)/python -m benchmarks $(P) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m benchmarks $(P) $(if $(ROUNDS),--rounds $(ROUNDS)) --minutes $(MINUTES)
 
 coverage:
 	$(BIN)/coverage combine --quiet

@@ -3,7 +3,8 @@ The benchmarks: popfetchd beside its peers, on one server, in turn.
 
     python -m benchmarks [PROFILE…] [--rounds 5]
 
-Without a PROFILE, all of them. `make bench P=small` is the same.
+Without a PROFILE, all of them, then `memory` and `thousands`. `make bench P=small` is the
+same.
 """
 
 from __future__ import annotations
@@ -13,17 +14,23 @@ import subprocess
 import sys
 import sysconfig
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import popfetchd
 
-from benchmarks import pages
+from benchmarks import memory, pages, thousands
 from benchmarks.measure import environment
-from benchmarks.peers import PEERS, missing
+from benchmarks.peers import PEERS, Peer, missing
 from benchmarks.profiles import PROFILES
 from benchmarks.runs import Bench, measure, say
 from benchmarks.servers import DISK, FAST, KINDS
 
+
+MEMORY = "memory"
+THOUSANDS = "thousands"
+ALL = (*PROFILES, MEMORY, THOUSANDS)
+"""What `make bench` measures: the profiles, and two scenes of popfetchd alone."""
 
 ROUNDS = 5
 """Enough for a median with a range; a quiet machine adds little with more."""
@@ -35,6 +42,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--peers", default=",".join(PEERS), help="of these, by comma")
     parser.add_argument("--server", choices=KINDS, default="dovecot")
+    parser.add_argument("--minutes", type=float, default=10, help="of `thousands`")
+    parser.add_argument("--accounts", type=int, default=10_000, help="of `thousands`")
+    parser.add_argument("--every", default="5m", help="of `thousands`")
     parser.add_argument("--pages", type=Path, default=pages.FOLDER)
     return parser.parse_args()
 
@@ -56,14 +66,27 @@ def main() -> None:
         say(f"{peer.name} is not installed: left out")
     compile_modules()
     present = [peer for peer in peers if not missing(peer)]
-    for name in chosen.profiles or PROFILES:
-        profile = PROFILES[name]
+    for name in chosen.profiles or ALL:
+        print(page(name, present, chosen).read_text("utf-8"))
+
+
+def page(name: str, peers: Sequence[Peer], chosen: argparse.Namespace) -> Path:
+    """
+    Measure what is called *name*, and return the page that tells of it.
+    """
+    if name == THOUSANDS:
+        return thousands.play(
+            chosen.accounts, chosen.every, chosen.minutes, chosen.pages
+        )
+    profile = None if name == MEMORY else PROFILES[name]
+    archives = DISK if profile and profile.on_disk else FAST
+    with KINDS[chosen.server]() as server:
+        bench = Bench(server, archives, chosen.rounds)
+        if profile is None:
+            return memory.chart(bench, chosen.pages)
         say(f"{name}: {profile.says}")
-        archives = DISK if profile.on_disk else FAST
-        with KINDS[chosen.server]() as server:
-            found = measure(profile, present, Bench(server, archives, chosen.rounds))
-        page = pages.write(profile, found, archives, chosen.pages)
-        print(page.read_text())
+        found = measure(profile, peers, bench)
+    return pages.write(profile, found, archives, chosen.pages)
 
 
 if __name__ == "__main__":
