@@ -10,6 +10,7 @@ same.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -61,6 +62,9 @@ def compile_modules() -> None:
 
 def main() -> None:
     chosen = options()
+    # Whoever ends it, leaves no server and no run behind; nohup and & ignore the first.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     peers = [PEERS[name] for name in chosen.peers.split(",")]
     for peer in filter(missing, peers):
         say(f"{peer.name} is not installed: left out")
