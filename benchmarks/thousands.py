@@ -178,6 +178,7 @@ class Service:
     began: float
     rss: list[int] = field(default_factory=list)
     scrapes: list[tuple[float, int]] = field(default_factory=list)
+    sessions: list[float] = field(default_factory=list)
 
     def cpu(self) -> float:
         """
@@ -195,8 +196,9 @@ class Service:
         self.rss.append(int(statm.split()[1]) * PAGE)
         asked = time.monotonic()
         with urllib.request.urlopen(self.page, timeout=60) as answer:
-            octets = len(answer.read())
-        self.scrapes.append((time.monotonic() - asked, octets))
+            text = answer.read().decode()
+        self.scrapes.append((time.monotonic() - asked, len(text)))
+        self.sessions.append(value(text, "popfetchd_sessions_active"))
 
     def watch(self, seconds: float) -> None:
         """
@@ -218,6 +220,14 @@ class Service:
                     return float(line["at"])
             time.sleep(0.2)
         raise RuntimeError(f"no {event!r} within {START:.0f} s")
+
+
+def value(page: str, series: str) -> float:
+    """
+    Return the value of a series that has no labels.
+    """
+    (line,) = (each for each in page.splitlines() if each.startswith(f"{series} "))
+    return float(line.split()[1])
 
 
 @contextmanager
@@ -326,7 +336,12 @@ def memory_and_page(service: Service, told: Told) -> None:
     told.add(
         "metrics page", f"{statistics.median(seconds):.3f} s (most {max(seconds):.3f})"
     )
+    told.add("visits at once, median, most", f"{middle_and_most(service.sessions)}")
     told.add("metrics page, octets", f"{octets / 1e6:.2f} MB")
+
+
+def middle_and_most(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.0f}, {max(values):.0f}"
 
 
 def ends(rss: Sequence[int]) -> str:
