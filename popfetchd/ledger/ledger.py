@@ -310,7 +310,8 @@ class Ledger:
         there, seen_twice = frozenset(accounted), frozenset(duplicated)
         expected = frozenset(hidden) - there
         known = self.known(account)
-        vanished = [row for row in known if row.row not in there | expected]
+        told = there | expected  # once: of 100,000 rows each union costs a millisecond
+        vanished = [row for row in known if row.row not in told]
         sighting = table.Sighting(
             present=_rows(
                 row
