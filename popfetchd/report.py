@@ -367,8 +367,8 @@ class Counts(Protocol):
     def account_changed(self, account: AccountName, state: AccountState) -> None:
         """What is remembered of *account* is *state* now."""
 
-    def states(self) -> dict[AccountName, AccountState]:
-        """Return how each account is, as far as it is known here."""
+    def state(self, account: AccountName) -> AccountState | None:
+        """Return how *account* is; None where that is not known here."""
 
 
 class Uncounted:
@@ -388,9 +388,8 @@ class Uncounted:
 
     def account_changed(self, account: AccountName, state: AccountState) -> None: ...
 
-    def states(self) -> dict[AccountName, AccountState]:
+    def state(self, account: AccountName) -> AccountState | None:
         """Return nothing: what is remembered stands in the ledger."""
-        return {}
 
 
 class Reporter:

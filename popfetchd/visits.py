@@ -140,7 +140,7 @@ class Visits:
 
         *next_poll* says when the next visit is planned, from what is then remembered.
         """
-        before = self.counts.states().get(account.name, AccountState())
+        before = self.counts.state(account.name) or AccountState()
         try:
             before = self.ledger.state(account.name)
             report = self._visit(account, stop, patience, watch)

@@ -287,7 +287,7 @@ def test_a_ledger_that_fails_is_told_and_hides_nothing(tmp_path, monkeypatch):
         monkeypatch.setattr(Ledger, "state", failing)
         for _ in range(2):
             report = made.make(there.account, stop=threading.Event())
-        shown = made.counts.states()[ALICE]
+        shown = made.counts.state(ALICE)
     assert "ledger" == report.failure.reason
     assert (7, 1.0, 2) == (
         shown.archived,

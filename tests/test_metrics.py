@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import subprocess
 import threading
+import types
 
 from pathlib import Path
 
 import pytest
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from popfetchd import metrics as series
 from popfetchd.errors import Disconnected, NotProved, Reason
@@ -70,8 +74,16 @@ def watched(**states):
     return {AccountName(name): Watched(state, 300.0) for name, state in states.items()}
 
 
+def families(metrics):
+    return text_string_to_metric_families(metrics.page().decode())
+
+
 def value(metrics, name, **labels):
-    return metrics.registry.get_sample_value(f"popfetchd_{name}", labels)
+    for family in families(metrics):
+        for sample in family.samples:
+            if (sample.name, sample.labels) == (f"popfetchd_{name}", labels):
+                return sample.value
+    return None
 
 
 def story():
@@ -219,7 +231,7 @@ def shown():
     metrics = story()
     metrics.set_archives([Path("/")])
     found = set()
-    for family in metrics.registry.collect():
+    for family in families(metrics):
         if family.name.startswith("popfetchd_"):
             name = family.name + ("_total" if family.type == "counter" else "")
             labels = {key for sample in family.samples for key in sample.labels}
@@ -371,9 +383,10 @@ def test_how_accounts_are_can_be_asked():
     """
     metrics = Metrics()
     metrics.set_accounts(watched(alice=WELL, bob=FAILING))
-    states = metrics.states()
+    states, state = metrics.states(), metrics.state(AccountName("bob"))
     metrics.set_accounts({})
-    assert {"alice": WELL, "bob": FAILING} == states
+    assert ({"alice": WELL, "bob": FAILING}, FAILING) == (states, state)
+    assert metrics.state(AccountName("bob")) is None
 
 
 def test_a_visit_that_is_not_planned_is_at_zero():
@@ -414,11 +427,25 @@ def test_the_page_may_be_read_while_accounts_change():
 # -- free space -----------------------------------------------------------------------
 
 
+def mounted(monkeypatch, devices):
+    """
+    Let the folders in *devices* exist, on the file systems of these numbers.
+    """
+    real = os.lstat
+
+    def look(path, **there):
+        if (device := devices.get(str(path))) is not None:
+            return types.SimpleNamespace(st_mode=stat.S_IFDIR, st_dev=device)
+        return real(path, **there)
+
+    monkeypatch.setattr(os, "lstat", look)
+
+
 def test_free_space_is_asked_of_the_file_system(monkeypatch):
     """
     It is what an ordinary user may still use, under the mount point's name.
     """
-    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in {"/", "/srv"})
+    mounted(monkeypatch, {"/": 1, "/srv": 2, "/srv/mail": 2})
     real = os.statvfs("/")
     monkeypatch.setattr(os, "statvfs", lambda _: real)
     metrics = Metrics()
@@ -438,9 +465,29 @@ def test_a_link_is_followed_to_its_file_system(tmp_path, monkeypatch):
     """
     (tmp_path / "disk").mkdir()
     (tmp_path / "mail").symlink_to(tmp_path / "disk")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     disk = str(tmp_path / "disk")
-    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in {"/", disk})
-    assert disk == series._mountpoint(tmp_path / "mail" / "alice")
+    mounted(monkeypatch, {disk: -1})
+    folders = [f"{tmp_path}/mail/alice", f"{tmp_path}/loop/alice", f"{tmp_path}/mail"]
+    (outer,) = series._mountpoints([str(tmp_path)])
+    assert {disk, outer} == series._mountpoints(folders)
+
+
+def test_neighbours_cost_one_look_each(tmp_path, monkeypatch):
+    """
+    What the folders of many archives have in common is looked at once for a scrape.
+    """
+    looks, real = [], os.lstat
+    folders = [f"{tmp_path}/mail/a{number}" for number in range(50)]
+
+    def counted(path):
+        looks.append(path)
+        return real(path)
+
+    monkeypatch.setattr(series.os, "lstat", counted)
+    series._mountpoints(folders)
+    above = [f"{tmp_path}/mail", str(tmp_path), *map(str, tmp_path.parents)]
+    assert sorted(looks) == sorted([*folders, *above])
 
 
 def test_a_file_system_that_cannot_be_asked_is_left_out(monkeypatch):
