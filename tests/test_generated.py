@@ -19,8 +19,8 @@ import yaml
 
 from pydantic import TypeAdapter
 
-from docs.generate import ROOT, documents, keys, manual, source
-from popfetchd.config import kinds, show
+from docs.generate import ROOT, documents, keys, manual, schema, source
+from popfetchd.config import kinds
 from popfetchd.config.load import load
 from popfetchd.daemon import SIGNALS
 
@@ -103,9 +103,9 @@ def test_every_key_has_a_row():
     """
     The page of the configuration has a row for each key that any mapping may hold.
     """
-    schema = show.schema()
-    mappings = [of.get("properties", {}) for of in schema["$defs"].values()]
-    wanted = {key for mapping in (*mappings, schema["properties"]) for key in mapping}
+    whole = schema.schema()
+    mappings = [of.get("properties", {}) for of in whole["$defs"].values()]
+    wanted = {key for mapping in (*mappings, whole["properties"]) for key in mapping}
     page = DOCUMENTS[ROOT / "docs/configuration.md"]
     told = re.findall(r"^\| `(?:\w+\.)*(\w+)` \|", page, re.MULTILINE)
     assert wanted == set(told)

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.generate import completions, configuration, manual
-from popfetchd.config import show
+from docs.generate import completions, configuration, manual, schema
 
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,5 +30,5 @@ def documents() -> dict[Path, str]:
         ROOT / "deploy/completions/popfetchd.bash": completions.bash(),
         ROOT / "deploy/completions/_popfetchd": completions.zsh(),
         ROOT / "deploy/completions/popfetchd.fish": completions.fish(),
-        ROOT / "popfetchd/config/popfetchd.schema.json": show.schema_text(),
+        ROOT / "popfetchd/config/popfetchd.schema.json": schema.text(),
     }

@@ -16,13 +16,11 @@ import inspect
 import re
 
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from docs.generate import source
-from popfetchd.config import kinds, model, show
+from docs.generate import schema, source
+from popfetchd.config import kinds, model
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,20 +240,15 @@ def _words(kind: str) -> str:
 
 
 def _meaning(of: type[BaseModel], name: str) -> str:
-    described = of.model_fields[name].description
-    return " ".join((described or SECTIONS[name].__doc__ or "").split())
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return show.schema()
+    described = schema.meanings(of).get(name)
+    return described or " ".join((SECTIONS[name].__doc__ or "").split())
 
 
 def _default(of: type[BaseModel], name: str) -> str:
     if name in ELSEWHERE:
         return ELSEWHERE[name]
-    schema = _schema()
-    properties = (schema["$defs"].get(of.__name__) or schema)["properties"]
+    whole = schema.schema()
+    properties = (whole["$defs"].get(of.__name__) or whole)["properties"]
     default = properties[name].get("default", "")
     if isinstance(default, bool):
         return str(default).lower()

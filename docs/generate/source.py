@@ -3,7 +3,7 @@ The strings below assignments, which are comments to Python and descriptions her
 
 Rules of this file:
 
-- Only the source is read; pydantic does the same for the fields of its models.
+- Only the source is read.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ def below(body: list[ast.stmt]) -> dict[str, str]:
     return {
         target.id: " ".join(string.split())
         for assignment, line in pairwise(body)
-        if isinstance(assignment, ast.Assign)
-        for target in assignment.targets
+        for target in _targets(assignment)
         if isinstance(target, ast.Name)
         and isinstance(line, ast.Expr)
         and isinstance(line.value, ast.Constant)
         and isinstance(string := line.value.value, str)
     }
+
+
+def _targets(statement: ast.stmt) -> list[ast.expr]:
+    if isinstance(statement, ast.AnnAssign):
+        return [statement.target]
+    return statement.targets if isinstance(statement, ast.Assign) else []
 
 
 def of_module(module: ModuleType) -> dict[str, str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from argparse import Namespace
@@ -11,7 +12,7 @@ from argparse import Namespace
 from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import loaded
 from popfetchd.cli.tables import show_json
-from popfetchd.config import find, show
+from popfetchd.config import find, first, show
 from popfetchd.config.load import Loaded
 
 
@@ -20,7 +21,7 @@ def run(arguments: Namespace) -> int:
     Tell every mistake; or show what is effective, without secrets; or the schema.
     """
     if arguments.part == "schema":
-        show_json(show.schema())
+        show_json(json.loads(first.SCHEMA.read_text("utf-8")))
         return Exit.OK
     result = loaded(arguments)
     if arguments.part == "show":

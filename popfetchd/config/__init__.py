@@ -11,7 +11,7 @@ What the operator writes: from YAML to plain values, or to a list of mistakes.
 - `mistakes`  from a fault and its path to a sentence with file, line and column
 - `load`      the files of a configuration, all at once
 - `plain`     the values that the rest of popfetchd works with
-- `show`      the effective configuration without its secrets; the JSON schema
+- `show`      the effective configuration without its secrets
 
 Nothing is imported here: `healthcheck` must not pay for pydantic.
 """

@@ -13,7 +13,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import signal
 
@@ -39,6 +38,9 @@ JITTER = 30.0
 """Seconds that a visit may be late by, which a floor between logins does not forgive."""
 
 MODES = "implicit: from the first octet; stls: after STLS; none: never, in clear"
+
+SCHEMA = Path(__file__).with_name("popfetchd.schema.json")
+"""For editors; docs/generate makes it from the models."""
 
 TEXT = """\
 # yaml-language-server: $schema={schema}
@@ -87,7 +89,7 @@ def text(first: First) -> str:
     Return the commented text of a configuration with this one account.
     """
     return TEXT.format(
-        schema=_schema(),
+        schema=SCHEMA.as_uri(),
         name=quoted(first.name),
         server="\n".join(f"    {line}" for line in _server(first)),
         user=quoted(first.user),
@@ -96,11 +98,6 @@ def text(first: First) -> str:
         format=first.format,
         path=quoted(first.path),
     )
-
-
-def _schema() -> str:
-    schema = importlib.resources.files("popfetchd.config") / "popfetchd.schema.json"
-    return Path(str(schema)).as_uri()  # whatever is in the path, no end of a comment
 
 
 def _server(first: First) -> Iterator[str]:

@@ -8,7 +8,7 @@ Rules of this file:
   read, so that an `Account` is complete.
 - What a key may hold is a kind (`kinds`); what keys must be to one another, a rule
   (`rules`). pydantic's own sentences are never shown (`mistakes`).
-- The string below a key is its description in the JSON schema.
+- The string below a key is its description in the JSON schema; it stays in the source.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Strict(BaseModel):
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
+        defer_build=True,
     )
 
 

@@ -12,16 +12,19 @@ Rules of this file:
 from __future__ import annotations
 
 import difflib
-import importlib.resources
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from popfetchd.config.document import LOADER, Mapping, Text
 from popfetchd.errors import quote
+
+
+FILE = Path(__file__).with_name("providers.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,8 @@ def providers() -> dict[str, Provider]:
     """
     Return every provider under each of its names.
     """
-    file = importlib.resources.files("popfetchd.config") / "providers.yaml"
     # BaseLoader: each scalar stays a text, as in a configuration.
-    found = yaml.load(file.read_text("utf-8"), Loader=LOADER)  # noqa: S506
+    found = yaml.load(FILE.read_text("utf-8"), Loader=LOADER)  # noqa: S506
     known = [_provider(name, entry) for name, entry in found.items()]
     return {name: p for p in known for name in (p.name, *p.also)}
 

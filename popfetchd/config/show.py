@@ -1,5 +1,5 @@
 """
-A configuration for people and editors: the effective one, and the JSON schema.
+A configuration for people: the effective one.
 
 Rules of this file:
 
@@ -11,25 +11,12 @@ Rules of this file:
 
 from __future__ import annotations
 
-import json
-
 from typing import Any
 
 import yaml
 
-from pydantic import BaseModel
-
 from popfetchd.config import plain
-from popfetchd.config.model import (
-    Account,
-    Archive,
-    Configuration,
-    Defaults,
-    Http,
-    Limits,
-    Log,
-    Metrics,
-)
+from popfetchd.config.model import Account, Configuration
 from popfetchd.values import TlsMode
 
 
@@ -65,62 +52,3 @@ def _account(account: Account) -> dict[str, Any]:
 
 def _said(mapping: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if value is not None}
-
-
-def schema() -> dict[str, Any]:
-    """
-    Return the JSON schema (draft 2020-12) that a configuration file meets.
-    """
-    found: dict[str, Any] = _tidied(Configuration.model_json_schema())
-    del found["required"]  # the ledger has a place of its own where none is written
-    for model in (Account, Archive, Defaults, Http, Limits, Log, Metrics):
-        _spell_defaults(found["$defs"][model.__name__]["properties"], model)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "popfetchd",
-        **found,
-    }
-
-
-def _spell_defaults(properties: dict[str, Any], model: type[BaseModel]) -> None:
-    """
-    Put defaults as they would be written: `jitter` is 30s, not a number of seconds.
-    """
-    spelled = model.model_construct().model_dump(mode="json", warnings="error")
-    for key, value in spelled.items():
-        if value is not None:
-            properties[key]["default"] = value
-
-
-def _tidied(node: Any) -> Any:  # noqa: ANN401 -- whatever JSON holds
-    """
-    Return *node* without pydantic's titles, and without null, which we refuse.
-    """
-    if isinstance(node, list):
-        return [_tidied(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if isinstance(section := node.get("default"), dict):
-        node = node | {"default": _said(section)}
-    kinds = [
-        kind
-        for option in node.get("anyOf", ())
-        for kind in option.get("anyOf", [option])
-        if kind != {"type": "null"}
-    ]
-    left = {
-        key: _tidied(value)
-        for key, value in node.items()
-        if key not in {"anyOf", "title"}
-        and not (key == "default" and value in (None, []))
-    }
-    if len(kinds) > 1:
-        return left | {"anyOf": _tidied(kinds)}
-    return left | _tidied(kinds[0]) if kinds else left
-
-
-def schema_text() -> str:
-    """
-    Return the schema as it is shipped.
-    """
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
