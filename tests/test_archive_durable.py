@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popfetchd.archive import durable
+from popfetchd.archive import spool as spooling
 from popfetchd.archive.disk import RealDisk
 from popfetchd.archive.durable import Folder, NewFile
 from popfetchd.archive.form import restore
-from popfetchd.archive.spool import SpoolFile
+from popfetchd.archive.spool import PORTION, SpoolFile
 from popfetchd.errors import ArchiveError, DiskFull, NotProved
 from popfetchd.values import ContentDigest, StoredForm
 from tests.faulty_disk import AlwaysFaultyDisk, FaultyDisk, open_descriptors
@@ -72,16 +73,19 @@ def names_in(folder):
     st.lists(
         st.sampled_from([b"\r\n", b"\n", b"\r", b"x", b"A: b", b""]) | st.binary(),
         max_size=8,
-    )
+    ),
+    st.integers(1, 9),
 )
-def test_any_message_is_stored_and_restored(tmp_path_factory, chunks):
+def test_any_message_is_stored_and_restored(tmp_path_factory, chunks, portion):
     """
     The file restores to what was sent; its size, digest and form are as told.
     """
     path = tmp_path_factory.mktemp("spool")
     fd = os.open(path, os.O_RDONLY)
     sent = b"".join(chunks)
-    told = spooled(RealDisk(), Folder(fd, path), chunks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spooling, "PORTION", portion)
+        told = spooled(RealDisk(), Folder(fd, path), chunks)
     os.close(fd)
     stored = (path / "spool").read_bytes()
     pairs = sent.count(b"\r\n")
@@ -91,6 +95,16 @@ def test_any_message_is_stored_and_restored(tmp_path_factory, chunks):
     assert (StoredForm.LF if is_lf else StoredForm.EXACT) == told.form
     assert (len(sent), len(stored)) == (told.octets, told.stored)
     assert content(stored) == told.content
+
+
+def test_small_pieces_are_written_in_portions(folder):
+    """
+    A mebibyte that comes in records of 4 KiB is 16 writes, not 256, and a rest one more.
+    """
+    disk = FaultyDisk()
+    spooled(disk, folder, [bytes(4096)] * 256 + [b"rest"])
+
+    assert 17 == len([name for name, _ in disk.calls if name == "pwrite"])
 
 
 def test_a_long_message_is_turned_back_in_pieces(folder, monkeypatch):
@@ -152,7 +166,9 @@ def test_a_spool_file_is_abandoned_once_and_for_all(folder):
 
     assert names_in(folder) == []
     with pytest.raises(ArchiveError, match="write: the file is closed"):
-        spool.write(b"message")
+        spool.write(bytes(PORTION))
+    with pytest.raises(ArchiveError, match="write: the file is closed"):
+        spool.finish()
 
 
 def test_a_complete_spool_file_is_not_abandoned(folder):

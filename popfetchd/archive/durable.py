@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popfetchd.archive.disk import Disk
+from popfetchd.archive.form import widened
 from popfetchd.errors import ArchiveError, NotPermitted, NotProved
 from popfetchd.values import PRIVATE, ContentDigest, Permissions
 
@@ -40,8 +41,11 @@ from popfetchd.values import PRIVATE, ContentDigest, Permissions
 FILE_MODE = 0o600
 """With which every file is created, whatever mode it is given at once."""
 
-READ_OCTETS = 256 * 1024
-"""Read at a time: hashing is at full speed, memory does not grow with the message."""
+READ_OCTETS = 64 * 1024
+"""
+Read at a time: hashing is at full speed, and memory does not grow with the message. More
+is no faster, and each thread that proves holds two of these.
+"""
 
 CLOSED = -1
 """In place of a descriptor: there is none any more."""
@@ -123,7 +127,7 @@ class NewFile:
             while end:
                 start = max(0, end - READ_OCTETS)
                 octets = self._disk.pread(self._fd, end - start, start)
-                wider = octets.replace(b"\n", b"\r\n")
+                wider = widened(octets)
                 target -= len(wider)
                 self._put(wider, target)
                 end = start

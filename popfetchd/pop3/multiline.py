@@ -4,7 +4,8 @@ Where a multi-line response ends, and which octets are the message (RFC 1939 §3
 Rules of this file:
 
 - Octets are looked at in chunks, never line by line: `find` for the terminator and
-  `replace` for the byte-stuffing ("dot-stuffing") do all the work.
+  `replace` for the byte-stuffing ("dot-stuffing") do all the work. A chunk without a dot,
+  as most of an attachment is, has neither, and to look for one octet costs next to nothing.
 - The message is exact: the line end before the terminating dot belongs to it, bodies
   have lines of any length, NUL and bare CR or LF are octets like others.
 - What follows the terminator is never touched: it is the next response, or an attack.
@@ -46,21 +47,27 @@ class MultilineReader:
         *buffer* from *at* must begin with what the last call left there. No octets and
         not `ended` means: more is needed.
         """
-        stop = buffer.find(self._terminator, at)
+        dotted = buffer.find(b".", at) >= 0
+        stop = buffer.find(self._terminator, at) if dotted else -1
         if stop < 0:
             stop = behind = len(buffer) - self._undecided(buffer, at)
         else:
             self.ended = True
             behind = stop + len(self._terminator)
             stop += len(self._line_end)
-        chunk = buffer[at:stop].replace(self._stuffed, self._plain)
+        chunk = buffer[at:stop]
+        if dotted:
+            chunk = chunk.replace(self._stuffed, self._plain)
         return self._own(chunk), behind
 
     def _undecided(self, buffer: bytes, at: int) -> int:
         """
         Count the last octets that may turn out to begin the terminator, or a stuffing.
         """
-        for length in range(len(self._terminator) - 1, 0, -1):
+        longest = len(self._terminator) - 1
+        if buffer.find(self._terminator[:1], max(at, len(buffer) - longest)) < 0:
+            return 0  # as nearly always
+        for length in range(longest, 0, -1):
             if buffer.endswith(self._terminator[:length], at):
                 return length
         return 0
