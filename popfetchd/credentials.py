@@ -24,11 +24,10 @@ import os
 import re
 import signal
 import stat
-import subprocess
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from popfetchd.errors import SecretUnavailable, quote
 from popfetchd.values import (
@@ -44,6 +43,10 @@ from popfetchd.values import (
     SecretVariable,
     TokenSource,
 )
+
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 LONGEST_SECRET = 64 * 2**10
@@ -218,6 +221,8 @@ def _from_variable(origin: str, name: str, environ: Mapping[str, str]) -> Secret
 def _from_command(
     origin: str, argv: tuple[str, ...], environ: Mapping[str, str], timeout: float
 ) -> Secret:
+    import subprocess  # noqa: PLC0415 -- most secrets are in files
+
     try:
         status, output = _run(argv, environ, timeout)
     except subprocess.TimeoutExpired:
@@ -245,6 +250,8 @@ def _run(
 
     Raises OSError, ValueError (NUL in an argument) and subprocess.TimeoutExpired.
     """
+    import subprocess  # noqa: PLC0415 -- most secrets are in files
+
     with _bounded_memory() as memory:
         process = subprocess.Popen(  # noqa: S603 -- the operator's own command, no shell
             argv,

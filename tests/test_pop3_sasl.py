@@ -21,7 +21,7 @@ from popfetchd.errors import (
     RemoteError,
 )
 from popfetchd.pop3 import sasl
-from popfetchd.pop3.sasl import scram
+from popfetchd.pop3.sasl import prep, scram
 
 
 # -- base64 ---------------------------------------------------------------------------
@@ -260,19 +260,19 @@ def test_what_scram_cannot_say(user: str, password: str, problem: str) -> None:
 )
 def test_saslprep_as_rfc_4013_has_it(text: str, prepared: str) -> None:
     """The examples of RFC 4013 §3, a strange blank, and a word from right to left."""
-    assert prepared == sasl.saslprep(text, stored=True)
+    assert prepared == prep.saslprep(text, stored=True)
 
 
 @pytest.mark.parametrize("text", ["\u0007", "\u0627\u0031", "\u0627a\u0628", "\ue000"])
 def test_what_saslprep_refuses(text: str) -> None:
     """The examples of RFC 4013 §3 that are errors, and two more."""
     with pytest.raises(ValueError, match="SASLprep"):
-        sasl.saslprep(text, stored=False)
+        prep.saslprep(text, stored=False)
 
 
 def test_a_query_may_hold_newer_signs() -> None:
     """What Unicode 3.2 had not is refused in what is stored only (RFC 3454 §7)."""
-    assert "\U0001f4a9" == sasl.saslprep("\U0001f4a9", stored=False)
+    assert "\U0001f4a9" == prep.saslprep("\U0001f4a9", stored=False)
 
 
 # -- any challenge --------------------------------------------------------------------

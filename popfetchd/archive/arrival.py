@@ -10,8 +10,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import calendar
-import email.utils
 import re
 
 
@@ -44,6 +42,8 @@ def received_at(header: bytes) -> float | None:
     topmost = RECEIVED.search(header)
     if topmost is None:
         return None
+    import email.utils  # noqa: PLC0415 -- a visit without new messages needs no calendar
+
     date = topmost.group(1).rpartition(b";")[2][:LONGEST_DATE].decode("latin-1")
     try:
         parsed = email.utils.parsedate_tz(date)
@@ -55,5 +55,7 @@ def received_at(header: bytes) -> float | None:
 def _seconds(
     parsed: tuple[int, int, int, int, int, int, int, int, int, int | None],
 ) -> float:
+    import calendar  # noqa: PLC0415 -- as above
+
     # Without a zone it is taken as UTC, never as this machine's own zone.
     return float(calendar.timegm(parsed[:9]) - (parsed[9] or 0))

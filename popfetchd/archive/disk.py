@@ -11,7 +11,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -143,6 +142,8 @@ class RealDisk:
 
     def rename(self, name: str, folder: int, to: str, to_folder: int) -> None:
         # Python has no renameat2; what it has would overwrite.
+        import ctypes  # noqa: PLC0415 -- where there are no links only
+
         old, new = os.fsencode(name), os.fsencode(to)
         if _renameat2()(folder, old, to_folder, new, RENAME_NOREPLACE):
             number = ctypes.get_errno()
@@ -166,6 +167,8 @@ class RealDisk:
 
 
 def _renameat2() -> Callable[[int, bytes, int, bytes, int], int]:
+    import ctypes  # noqa: PLC0415 -- where there are no links only
+
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         function = libc.renameat2

@@ -15,8 +15,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 from popfetchd.values import LedgerId, Octets
 
@@ -41,7 +41,7 @@ def new_base(seconds: float, ledger: LedgerId, number: int, host: str) -> str:
     """
     Return the base of a new file's name.
     """
-    unique = f"L{ledger}N{number}R{secrets.token_hex(16)}"
+    unique = f"L{ledger}N{number}R{os.urandom(16).hex()}"
     return f"{int(seconds)}.{unique}.{harmless(host)}"
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import sys
 import textwrap
 import time
@@ -222,6 +221,8 @@ def columns() -> int:
     """
     Return how many cells a line of the terminal has.
     """
+    import shutil  # noqa: PLC0415 -- it loads all that compresses
+
     return shutil.get_terminal_size().columns
 
 

@@ -12,8 +12,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import difflib
-
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
@@ -108,6 +106,8 @@ def _advice(name: str, model: type[BaseModel]) -> str:
     other, where = ELSEWHERE.get(model, (model, ""))
     if name in other.model_fields:
         return where
+    import difflib  # noqa: PLC0415 -- for who mistyped one
+
     if near := difflib.get_close_matches(name, model.model_fields, 1):
         return f"is no key here; did you mean `{near[0]}`?"
     return f"is no key here; allowed are {', '.join(sorted(model.model_fields))}"

@@ -11,8 +11,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import difflib
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,6 +80,8 @@ def read(text: str) -> str:
     known = providers()
     if text in known:
         return known[text].name
+    import difflib  # noqa: PLC0415 -- for who mistyped one
+
     near = difflib.get_close_matches(text.lower(), known, 1)
     advice = f"did you mean `{near[0]}`? " if near else ""
     raise ValueError(

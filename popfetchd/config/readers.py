@@ -14,14 +14,12 @@ from __future__ import annotations
 import grp
 import ipaddress
 import re
-import zoneinfo
 
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote
 
-from popfetchd import crontab
 from popfetchd.config import scalars, templates
 from popfetchd.errors import quote
 from popfetchd.values import Group, Proxy, Secret, Since
@@ -282,6 +280,8 @@ def cron(text: str) -> str:
     """
     Read a line of crontab(5) that is due at some time.
     """
+    from popfetchd import crontab  # noqa: PLC0415 -- most visit at intervals
+
     crontab.parse(line(text))
     return text
 
@@ -290,6 +290,8 @@ def timezone(text: str) -> str:
     """
     Read the name of a time zone in the IANA data base.
     """
+    import zoneinfo  # noqa: PLC0415 -- it goes with `cron`
+
     try:
         zoneinfo.ZoneInfo(line(text))
     except (KeyError, OSError, ValueError):

@@ -21,10 +21,14 @@ from pathlib import Path
 LARGEST_FILE = 64 * 2**20
 """Octets of one file; 100,000 accounts take 22 MB."""
 
-UNFIT = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-)
-"""What YAML does not allow, and the three rarer line ends that editors count otherwise."""
+UNFIT = "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+"""What YAML does not allow, and the three rarer line ends that editors count otherwise.
+
+A pattern, which is compiled only where a text is not all ASCII: that takes 5 ms.
+"""
+
+UNFIT_ASCII = re.compile("[^\t\n\r\x20-\x7e]")
+"""The same, of ASCII."""
 
 
 class Unreadable(Exception):
@@ -91,7 +95,7 @@ def _decoded(octets: bytes) -> str:
         raise Unreadable(
             f"octet 0x{octet:02X} is not UTF-8; save the file as UTF-8", line, column
         ) from None
-    unfit = UNFIT.search(text)
+    unfit = (UNFIT_ASCII if text.isascii() else re.compile(UNFIT)).search(text)
     if unfit:
         raise Unreadable(
             f"the control character U+{ord(unfit.group()):04X} is not allowed",

@@ -18,7 +18,6 @@ Rules of this file:
 from __future__ import annotations
 
 import errno
-import importlib.resources
 import os
 import pwd
 import re
@@ -47,6 +46,7 @@ FILE_MODE = 0o600
 
 FOLDER_MODE = 0o700
 
+MIGRATIONS = Path(__file__).with_name("migrations")
 MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 
 PROBLEMS = {
@@ -269,6 +269,5 @@ def migrations() -> list[str]:
     """
     Return the scripts that make the schema, in order; the first makes version 1.
     """
-    folder = importlib.resources.files("popfetchd.ledger") / "migrations"
-    scripts = {f.name: f for f in folder.iterdir() if MIGRATION.fullmatch(f.name)}
-    return [scripts[name].read_text("utf-8") for name in sorted(scripts)]
+    scripts = (f for f in MIGRATIONS.iterdir() if MIGRATION.fullmatch(f.name))
+    return [script.read_text("utf-8") for script in sorted(scripts)]

@@ -21,8 +21,9 @@ be there for the channel alone).
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import secrets
+import os
 
 from typing import Literal
 
@@ -40,7 +41,6 @@ from popfetchd.pop3.sasl import (
     Scram,
     XOAuth2,
     encode,
-    saslprep,
 )
 from popfetchd.values import AccessToken, Mechanism, Secret, Server, TlsMode
 
@@ -187,7 +187,7 @@ def new_nonce() -> bytes:
     """
     Return what no exchange of SCRAM has had before.
     """
-    return secrets.token_urlsafe(NONCE_OCTETS).encode()
+    return base64.urlsafe_b64encode(os.urandom(NONCE_OCTETS)).rstrip(b"=")
 
 
 def _scram(mechanism: Mechanism, credentials: Credentials) -> Scram:
@@ -209,11 +209,16 @@ def apop(timestamp: bytes, credentials: Credentials) -> tuple[bytes, bytes]:
     """
     name, password = credentials.name, credentials.proof
     if not credentials.ascii:
-        try:
-            name = saslprep(credentials.user, stored=False).encode()
-            password = saslprep(credentials.secret, stored=True).encode()
-        except ValueError as error:
-            problem = f"a credential {error}"
-            raise NoMechanism(Mechanism.APOP, problem) from None
+        name, password = _prepared(credentials)
     digest = hashlib.md5(timestamp + password, usedforsecurity=False)
     return name, digest.hexdigest().encode()
+
+
+def _prepared(credentials: Credentials) -> tuple[bytes, bytes]:
+    from popfetchd.pop3.sasl.prep import saslprep  # noqa: PLC0415 -- see the package
+
+    try:
+        name = saslprep(credentials.user, stored=False).encode()
+        return name, saslprep(credentials.secret, stored=True).encode()
+    except ValueError as error:
+        raise NoMechanism(Mechanism.APOP, f"a credential {error}") from None

@@ -19,7 +19,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -145,7 +145,7 @@ class Session:
     def __init__(
         self, server: Server, transport: Transport, pace: Pace | None = None
     ) -> None:
-        self.id = SessionId(secrets.token_hex(8))
+        self.id = SessionId(os.urandom(8).hex())
         self.greeting = Greeting("", None)
         self.capabilities = Capabilities()
         """As of now: they may change with TLS and with the login."""

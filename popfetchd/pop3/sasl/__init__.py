@@ -5,7 +5,7 @@ The mechanisms of AUTH (RFC 4422), as octets: challenge in, answer out.
     simple     PLAIN, LOGIN, CRAM-MD5, EXTERNAL
     scram      SCRAM-SHA-1, SCRAM-SHA-256
     bearer     XOAUTH2, OAUTHBEARER
-    prep       SASLprep
+    prep       SASLprep; loaded when a credential needs it, for it has large tables
 """
 
 from popfetchd.pop3.sasl.bearer import OAuthBearer, XOAuth2
@@ -17,7 +17,6 @@ from popfetchd.pop3.sasl.exchange import (
     encode,
     encode_initial,
 )
-from popfetchd.pop3.sasl.prep import saslprep
 from popfetchd.pop3.sasl.scram import Scram
 from popfetchd.pop3.sasl.simple import CramMd5, External, Login, Plain
 
@@ -36,5 +35,4 @@ __all__ = [
     "decode",
     "encode",
     "encode_initial",
-    "saslprep",
 ]

@@ -23,7 +23,6 @@ from typing import Literal
 from popfetchd.errors import LimitExceeded, NoMechanism
 from popfetchd.pop3.sasl.bearer import saslname
 from popfetchd.pop3.sasl.exchange import SaslMechanism
-from popfetchd.pop3.sasl.prep import saslprep
 
 
 LEAST_ITERATIONS = 4096
@@ -150,6 +149,8 @@ class Scram(SaslMechanism):
 
 
 def _prepared(what: str, text: str, *, stored: bool) -> bytes:
+    from popfetchd.pop3.sasl.prep import saslprep  # noqa: PLC0415 -- see the package
+
     try:
         return saslprep(text, stored=stored).encode()
     except ValueError as error:
