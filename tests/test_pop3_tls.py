@@ -9,6 +9,8 @@ import socket
 import ssl
 import warnings
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,10 +30,15 @@ from popfetchd.errors import (
     quote,
 )
 from popfetchd.pop3 import reaching, tls
-from popfetchd.pop3.deadline import Deadline
+from popfetchd.pop3.deadline import Deadline, Limit
 from popfetchd.pop3.tls import TlsContexts
-from popfetchd.pop3.transport import connect
-from popfetchd.values import Server, TlsMode, TlsPolicy, TlsVersion
+from popfetchd.pop3.transport import (
+    FULL_RECORD,
+    LARGEST_READ,
+    Transport,
+    connect,
+)
+from popfetchd.values import Channel, Server, TlsMode, TlsPolicy, TlsVersion
 from tests.certificates import Forged, fingerprint, forge, written
 from tests.channels import (
     LONG,
@@ -716,3 +723,83 @@ def test_a_certificate_problem_without_a_word_of_ours() -> None:
     error.verify_code, error.verify_message = 999, "strange"
     told = tls.refused(plain(1), None, error)
     assert "127.0.0.1: certificate refused: strange" == str(told)
+
+
+# -- records --------------------------------------------------------------------------
+
+
+RECORD = b"x" * FULL_RECORD
+
+
+@pytest.fixture
+def ends(
+    authority: trustme.CA, ca_file: Path
+) -> Iterator[tuple[Transport, ssl.SSLSocket]]:
+    """
+    Give a channel and its server's end: what one has sent, the other has at once.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(LONG)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LARGEST_READ)
+    place = secure(0, ca_file)
+    channel = Transport(place, ours, Channel(""), Limit(LONG, Deadline(60)))
+    with ThreadPoolExecutor(1) as shaking:
+        wrapped = shaking.submit(context.wrap_socket, theirs, server_side=True)
+        channel.start_tls(TlsContexts())
+    with wrapped.result() as server, closing(channel):
+        yield channel, server
+
+
+def test_records_that_have_come_are_one_read(
+    ends: tuple[Transport, ssl.SSLSocket],
+) -> None:
+    """Full records are taken together with what is behind them; none is waited for."""
+    channel, server = ends
+    for sent in ([RECORD], [RECORD, RECORD, b"end"], [RECORD, RECORD]):
+        for record in sent:
+            server.sendall(record)
+        assert b"".join(sent) == channel.recv("RETR")
+
+
+def test_a_short_record_ends_a_read(ends: tuple[Transport, ssl.SSLSocket]) -> None:
+    """Behind what fills no record nothing is looked for: the reply is used at once."""
+    channel, server = ends
+    server.sendall(b"+OK")
+    server.sendall(b"-ERR")
+    assert (b"+OK", b"-ERR") == (channel.recv("NOOP"), channel.recv("NOOP"))
+
+
+def test_a_read_is_bounded(ends: tuple[Transport, ssl.SSLSocket]) -> None:
+    """However much has come, a read returns LARGEST_READ octets, and loses none."""
+    channel, server = ends
+    sent = os.urandom(LARGEST_READ + FULL_RECORD)
+    for at in range(0, len(sent), 12_000):
+        server.sendall(sent[at : at + 12_000])
+    assert sent[:LARGEST_READ] == channel.recv("RETR")
+    assert sent[LARGEST_READ:] == channel.recv("RETR")
+
+
+@pytest.mark.parametrize("read", [Transport.recv, Transport.waiting])
+def test_the_end_comes_behind_the_octets(
+    read: Callable[[Transport, str], bytes], ends: tuple[Transport, ssl.SSLSocket]
+) -> None:
+    """Where the server ends behind full records, they are returned first."""
+    channel, server = ends
+    server.sendall(RECORD)
+    server.shutdown(socket.SHUT_WR)
+    assert (RECORD, b"") == (channel.recv("RETR"), read(channel, "RETR"))
+
+
+@pytest.mark.parametrize("read", [Transport.recv, Transport.waiting])
+def test_an_error_comes_behind_the_octets(
+    read: Callable[[Transport, str], bytes], ends: tuple[Transport, ssl.SSLSocket]
+) -> None:
+    """Where TLS breaks behind full records, they are returned first."""
+    channel, server = ends
+    server.sendall(RECORD)
+    socket.socket.sendall(server, b"this is no record of TLS")
+    assert RECORD == channel.recv("RETR")
+    with pytest.raises(TlsFailed):
+        read(channel, "RETR")

@@ -27,7 +27,16 @@ from popfetchd.values import Certificate, Channel, Server, TlsMode
 
 
 LARGEST_READ = 65_536
-"""Octets of one read: a plain connection fills it, TLS gives one record (16 KiB)."""
+"""Octets of one read: a plain connection fills it, of TLS several records do."""
+
+FULL_RECORD = 4_096
+"""
+Octets of a TLS record behind which another may have come already: so much does Dovecot put
+into one, others 16 KiB. Behind a shorter one the server has said what it had to say.
+"""
+
+NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What is raised instead of waiting."""
 
 
 def connect(server: Server, contexts: TlsContexts, deadline: Deadline) -> Transport:
@@ -57,6 +66,8 @@ class Transport:
         self._sock = sock
         self._limit = limit
         self._patience: float | None = None
+        self._owed: OSError | None = None
+        """How a read failed that had octets to return first."""
         self.channel = channel
         """What the channel is made of, as of now."""
 
@@ -64,10 +75,14 @@ class Transport:
         """
         Return the octets that came, none at the end of the stream.
 
-        Raises TimedOut, Disconnected, TlsFailed.
+        Waits for the first only; what has come behind them is taken along. Raises
+        TimedOut, Disconnected, TlsFailed.
         """
         with self._translated(step):
-            return self._sock.recv(LARGEST_READ)
+            octets = self._read(LARGEST_READ)
+            if len(octets) < FULL_RECORD or not isinstance(self._sock, ssl.SSLSocket):
+                return octets
+            return b"".join([octets, *self._behind(LARGEST_READ - len(octets))])
 
     def waiting(self, step: str) -> bytes:
         """
@@ -78,8 +93,8 @@ class Transport:
         with self._translated(step):
             self._wait_at_most(0.0)
             try:
-                return self._sock.recv(LARGEST_READ)
-            except (BlockingIOError, ssl.SSLWantReadError):
+                return self._read(LARGEST_READ)
+            except NOTHING_YET:
                 return b""
 
     def send(self, data: bytes, step: str) -> None:
@@ -120,6 +135,26 @@ class Transport:
                 self._sock.unwrap()
         with suppress(OSError):  # all that counts was said and answered before
             self._sock.close()
+
+    def _read(self, most: int) -> bytes:
+        owed, self._owed = self._owed, None
+        if owed is not None:
+            raise owed
+        return self._sock.recv(most)
+
+    def _behind(self, room: int) -> Iterator[bytes]:
+        """
+        Yield what has come already, *room* octets at most. Never waits, never raises.
+        """
+        self._wait_at_most(0.0)
+        try:
+            while room and (octets := self._sock.recv(room)):
+                room -= len(octets)
+                yield octets
+        except NOTHING_YET:
+            pass
+        except OSError as error:
+            self._owed = error
 
     def _wrapped(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         return context.wrap_socket(
