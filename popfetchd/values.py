@@ -22,7 +22,6 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple, NewType, overload
 
@@ -474,11 +473,9 @@ class Listing:
         """
         How often each unique-id stands in the listing that stands there more than once.
         """
-        # A set of all ids would be most of what a listing costs, so first their hashes.
-        hashes = sorted(map(hash, self.unique_ids.values()))
-        doubtful = {one for one, next_ in pairwise(hashes) if one == next_}
-        ids = (uid for uid in self.unique_ids.values() if hash(uid) in doubtful)
-        times = Counter(ids) if doubtful else Counter()
+        if len(set(self.unique_ids.values())) == len(self.unique_ids):
+            return Counter()  # as nearly always: a count of each would be large
+        times = Counter(self.unique_ids.values())
         return Counter({uid: n for uid, n in times.items() if n > 1})
 
     @cached_property
@@ -486,8 +483,10 @@ class Listing:
         """
         Every message-number that either listing gives, ascending.
         """
-        more = (number for number in self.unique_ids if number not in self.octets)
-        return tuple(sorted(chain(self.octets, more)))
+        numbers = [*self.octets]
+        if numbers != [*self.unique_ids]:
+            numbers = [*{*numbers, *self.unique_ids}]
+        return tuple(sorted(numbers))
 
     @property
     def named(self) -> Listing:

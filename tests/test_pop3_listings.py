@@ -117,11 +117,55 @@ def test_what_is_not_listed_is_not_found() -> None:
 
 
 def test_a_listing_is_kept_small() -> None:
-    """A message of a listing costs 12 octets in each, beside the body."""
-    body = b"".join(b"%d %020d\r\n" % (n, n) for n in range(1, 20_001))
+    """A message costs 8 octets, and 60 beside its unique-id; no dict is made of them."""
+    messages = range(1, 20_001)
+    ids = b"".join(b"%d %020d\r\n" % (n, n) for n in messages)
+    sizes = b"".join(b"%d %d\r\n" % (n, 5 * n) for n in messages)
     tracemalloc.start()
     try:
-        kept = parse_unique_id_listing(body)
-        assert tracemalloc.get_traced_memory()[0] < 16 * len(kept)
+        kept = parse_scan_listing(sizes)
+        assert tracemalloc.get_traced_memory()[0] < 10 * len(kept)
+        named = parse_unique_id_listing(ids)
+        assert tracemalloc.get_traced_memory()[0] < (10 + 20 + 65) * len(named)
     finally:
         tracemalloc.stop()
+
+
+VALUES = st.one_of(
+    st.text("059", min_size=1, max_size=20), st.text("aZ!~\xff\x85\x0b", min_size=1)
+)
+STRANGE = st.sampled_from(["", " ", "\t", "\r", "\n", "\x85", "\x1c", "0", "-1", "x 1"])
+
+
+@given(st.lists(VALUES, max_size=9), st.integers(0), STRANGE, st.integers(0, 3))
+def test_the_usual_form_is_read_as_any_other(
+    values: list[str], place: int, strange: str, lost: int
+) -> None:
+    """
+    Lines as servers write them, also with something strange put anywhere, or cut off,
+    say what they say when they are read one by one.
+    """
+    text = "".join(f"{number} {value}\r\n" for number, value in enumerate(values, 1))
+    at = place % (len(text) + 1)
+    whole = text[:at] + strange + text[at:]
+    body = whole[: len(whole) - lost].encode("latin-1")
+    pairs = (
+        (parse_unique_id_listing, listings._any_ids),
+        (parse_scan_listing, listings._any_sizes),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listings, "PORTION", 40)
+        patch.setattr(listings, "LONGEST_UNIQUE_ID", 12)
+        for parse, one_by_one in pairs:
+            assert dict(zip(*one_by_one(body), strict=True)) == dict(parse(body))
+
+
+def test_the_usual_form_is_not_read_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A listing as servers write it costs no step for each message."""
+    monkeypatch.setattr(listings, "_any_ids", None)
+    monkeypatch.setattr(listings, "_any_sizes", None)
+    assert ["a", "b"] == [*parse_unique_id_listing(b"1 a\r\n2 b\r\n").values()]
+    assert [7, 0] == [*parse_scan_listing(b"1 7\r\n2 0\r\n").values()]
+    assert {} == parse_scan_listing(b"")
