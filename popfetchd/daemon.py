@@ -44,7 +44,8 @@ from popfetchd.errors import (
 )
 from popfetchd.ledger import Ledger
 from popfetchd.metrics import Metrics, PerAccount, Watched
-from popfetchd.pool import Pool
+from popfetchd.pool import Key as Door
+from popfetchd.pool import Pool, Silence
 from popfetchd.report import HELD_BACK, HELD_BACK_HINT, NOT_TAKEN, Reporter
 from popfetchd.schedule import Scheduler, earliest, floor, interval
 from popfetchd.values import (
@@ -53,6 +54,7 @@ from popfetchd.values import (
     AccountName,
     AccountState,
     LedgerId,
+    Server,
     Skipped,
 )
 from popfetchd.visits import Visits
@@ -106,13 +108,19 @@ class Service:
         self.ledger = Ledger(loaded.configuration.ledger, now=time.time)
         self.metrics = Metrics()
         self.reporter = Reporter(self.metrics, logs.get())
-        self._visits = Visits(self.ledger, self.metrics, self.reporter, environ)
+        self._visits = Visits(
+            self.ledger,
+            self.metrics,
+            self.reporter,
+            environ,
+            heard=self._heard,
+        )
         limits = loaded.configuration.limits
         self._pool = Pool(
             limits.sessions, limits.sessions_per_host, self.reporter.visit_broke
         )
         self._verifiers = Pool(1, 1, self.reporter.visit_broke)
-        self._scheduler = Scheduler(self._due)
+        self._scheduler = Scheduler(self._due, beat=self._pool.wake)
         self.metrics.count_sessions(lambda: self._pool.active)
         self._refusal: Refusal | None = None
         site = Site(
@@ -129,6 +137,9 @@ class Service:
             self.ledger.close()
             raise
         self._take(loaded)
+        states = self.ledger.states()
+        well = (a for n, a in self._accounts.items() if _is_well(states.get(n)))
+        self._pool.answered(*{_door(account.server) for account in well})
 
     def _check_ledger(self, loaded: load.Loaded) -> None:
         # Now, and not at some visit: it concerns every account.
@@ -291,7 +302,13 @@ class Service:
             self._refused(HELD_BACK, map(str, loaded.held_back), HELD_BACK_HINT)
         limits = configuration.limits
         self._pool.resize(limits.sessions, limits.sessions_per_host)
+        former = self._accounts
+        changed = (name for name in former if former[name] != accounts.get(name))
+        waiting = self._pool.withdraw(changed)
+        self._pool.keep({_door(account.server) for account in accounts.values()})
         self._schedule(accounts)
+        for name in waiting:  # as it is now
+            self._scheduler.trigger_now(name)
         self._show(accounts)
         self.reporter.configured(
             frozenset(accounts), loaded.held_back, loaded.doubts, time.time()
@@ -346,13 +363,31 @@ class Service:
         account = self._accounts.get(name)
         if account is None:
             return
-        host = account.server.certified_name
-        if not self._pool.submit(name, host, lambda: self._visit(account, planned)):
+        host, server = _door(account.server)
+        accepted = self._pool.submit(
+            name, host, lambda: self._visit(account, planned), server
+        )
+        if (silence := self._pool.silence(name)) is not None:
+            self.reporter.visit_put_off(name, silence.reason, silence.error)
+        elif not accepted:
             why = Skipped.STOPPING if self._pool.closed else Skipped.OVERRUN
             self.reporter.visit_skipped(name, why)
 
+    def _heard(
+        self, server: Server, failure: PopfetchdError | None, took: float
+    ) -> None:
+        # In the thread of a visit.
+        if failure is None:
+            self._pool.answered(_door(server))
+            return
+        silence = Silence(failure.reason.value, str(failure))
+        for name in self._pool.silent(_door(server), silence, took):
+            self.reporter.visit_put_off(name, silence.reason, silence.error)
+
     def _visit(self, account: Account, planned: float) -> None:
-        self.reporter.visit_started(account.name, time.time() - planned)
+        # The time in which its server was silent is no delay of ours.
+        late = min(time.time() - planned, self._pool.free_for(_door(account.server)))
+        self.reporter.visit_started(account.name, late)
 
         def next_poll(state: AccountState) -> float:
             self._scheduler.hold(account.name, _earliest(state, account))
@@ -362,10 +397,11 @@ class Service:
         self._verify_if_due(account)
 
     def _verify_if_due(self, account: Account) -> None:
-        every = account.verify_every
+        if (every := account.verify_every) is None:
+            return
         with suppress(LedgerError):  # the visit has told it
             last = self.ledger.state(account.name).last_verified
-            if every is not None and last + every <= time.time():
+            if last + every <= time.time():
                 self._verifiers.submit(account.name, "", lambda: self._verify(account))
 
     def _verify(self, account: Account) -> None:
@@ -385,6 +421,18 @@ class Service:
         except LedgerError:
             return False
         return self._scheduler.alive()
+
+
+def _is_well(state: AccountState | None) -> bool:
+    return state is not None and state.last_success > 0 and not state.reason
+
+
+def _door(server: Server) -> Door:
+    """
+    Return the host that limits count, and what tells who answers there: the whole way to
+    the server. An account with a wrong port or an old `ca_file` puts off no other.
+    """
+    return server.certified_name, server
 
 
 def _earliest(state: AccountState, account: Account) -> float:

@@ -4,7 +4,11 @@ The threads that visit: one for each visit, never more than the limits.
 Rules of this file:
 
 - An account is in the pool once: waiting or running.
-- First come, first served; but a host at its cap holds up nobody behind it (P3).
+- First come, first served; but a host at its cap, or a server that does not answer,
+  holds up nobody behind it (P3). Who waits holds no thread.
+- A server is held to answer once it has (docs/adr/0020-silent-servers.md). All others
+  together have PROBING of the threads; and one that failed to answer rests, is then
+  probed by one visit, and is open to all again as soon as that is answered.
 - A thread is made when a visit starts and ends with it: nothing idles. Threads are
   daemons, so that a visit that hangs in a system call cannot keep the process alive;
   the archive protocol makes that safe at any instant (P1).
@@ -16,13 +20,93 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
+import time
 
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 
 from popfetchd.values import AccountName
+
+
+PROBING = 0.75
+"""The share of the threads, rounded up, for servers that are not known to answer: at a
+first start that is everybody. Five hundred of them that hang leave the other quarter, 16
+of 64, to those that do: that is fifty visits in a second."""
+
+FIRST_REST = 1.0
+"""Seconds that a server rests after a failure that cost nothing: one lost connection of
+a busy server holds up nobody for long."""
+
+LONGEST_REST = 900.0
+"""A server that comes back is found within a quarter of an hour."""
+
+
+def rest(took: float, failures: int) -> float:
+    """
+    Return for how many seconds a server is left alone that did not answer.
+
+    As long as the try *took* to fail, seconds of a thread, and twice as long each time.
+    """
+    doublings = min(failures - 1, 30)  # 2**30 is beyond any limit
+    return min(max(took, FIRST_REST) * 2.0**doublings, LONGEST_REST)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """
+    Why a server is not visited: what its last visit failed with.
+    """
+
+    reason: str
+    error: str
+
+
+@dataclass(slots=True)
+class Host:
+    """
+    What concerns one host: how many visits run, and the doors that lead to it.
+    """
+
+    running: int = 0
+    doors: list[Door] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Door:
+    """
+    What concerns one server: the visits that wait for it, and whether it answers.
+
+    A host may have several: other ports, proxies or certificates fail by themselves.
+    Times are monotonic seconds.
+    """
+
+    key: Key
+    host: Host
+    answers: bool
+    waiting: OrderedDict[AccountName, Visit] = field(default_factory=OrderedDict)
+    running: int = 0
+    silence: Silence | None = None
+    failures: int = 0
+    failed_at: float = -math.inf
+    free_since: float = -math.inf
+    """Since when it can be visited again; of a silent one the end of its rest."""
+
+    def admits(self, per_host: int, now: float) -> bool:
+        """
+        Tell whether the next visit that waits may begin, as far as this door goes.
+        """
+        if not self.waiting or self.host.running >= per_host:
+            return False
+        return self.silence is None or (not self.running and self.free_since <= now)
+
+    def first(self) -> int:
+        """
+        Return the place of the next visit in the order of arrival.
+        """
+        return next(iter(self.waiting.values())).sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +117,24 @@ class Visit:
 
     sequence: int
     account: AccountName
-    host: str
+    door: Door
     work: Callable[[], None]
 
 
-@dataclass(slots=True)
-class Host:
-    """
-    What concerns one host: the visits that wait for it, and how many run.
-    """
+Key = tuple[str, Hashable]
+"""A host, and what tells its servers apart."""
 
-    waiting: deque[Visit] = field(default_factory=deque)
-    running: int = 0
+Entry = tuple[bool, int, int, int, Door]
+"""In a heap: known to be silent, visits that run if it is not known to answer, the place
+of the next one, a number of the entry's own, the door."""
 
 
 class Pool:
     """
     At most *sessions* visits at once, *per_host* of them to one host.
 
-    *escaped* is given the account and the exception that left its visit's work.
+    *escaped* is given the account and the exception that left its visit's work. *clock*
+    tells monotonic seconds.
     """
 
     def __init__(
@@ -59,17 +142,27 @@ class Pool:
         sessions: int,
         per_host: int,
         escaped: Callable[[AccountName, BaseException], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sessions = sessions
         self._per_host = per_host
         self._escaped = escaped
+        self._clock = clock
         self._changed = Condition()
         self._sequence = itertools.count()
-        self._accounts: set[AccountName] = set()
-        self._hosts: dict[str, Host] = {}
-        self._ready: list[tuple[int, str]] = []
-        """A heap of the hosts below their cap: the sequence of each one's next visit."""
+        self._waiting: dict[AccountName, Door] = {}
         self._running: set[AccountName] = set()
+        self._hosts: dict[str, Host] = {}
+        self._doors: dict[Key, Door] = {}
+        self._known: list[Entry] = []
+        """A heap of the doors that answer. Each that admits its next visit is in it; what
+        is on top may be out of date, and is looked at again."""
+        self._doubtful: list[Entry] = []
+        """Such a heap of the others."""
+        self._resting: list[tuple[float, int, Door]] = []
+        """A heap of the silent ones, by the end of their rest."""
+        self._probing = 0
+        """Visits that run at doors which are not known to answer."""
         self._closed = False
 
     # -- what others see --------------------------------------------------------------
@@ -84,9 +177,9 @@ class Pool:
     @property
     def waiting(self) -> int:
         """
-        Visits that wait for a thread.
+        Visits that wait for a thread, or for their server.
         """
-        return len(self._accounts) - len(self._running)
+        return len(self._waiting)
 
     @property
     def running(self) -> frozenset[AccountName]:
@@ -103,74 +196,58 @@ class Pool:
         """
         return self._closed
 
+    def silence(self, account: AccountName) -> Silence | None:
+        """
+        Return why *account* waits for its server to answer; None if it does not.
+        """
+        with self._changed:
+            door = self._waiting.get(account)
+            return None if door is None else door.silence
+
+    def free_for(self, server: Key) -> float:
+        """
+        Return the seconds since when nothing but the limits kept visits from *server*.
+        """
+        with self._changed:
+            door = self._doors.get(server)
+            return math.inf if door is None else self._clock() - door.free_since
+
     # -- what others do ---------------------------------------------------------------
 
-    def submit(self, account: AccountName, host: str, work: Callable[[], None]) -> bool:
+    def submit(
+        self,
+        account: AccountName,
+        host: str,
+        work: Callable[[], None],
+        server: Hashable = None,
+    ) -> bool:
         """
         Visit *account* as soon as the limits allow: call *work* in a thread.
+
+        *server* tells apart what answers by itself; whether it did, the work is to tell by
+        `answered` or `silent`. None: nobody tells, and it is held to answer.
 
         Returns False, and does nothing, if the account waits or is being visited, or
         if the pool is closed.
         """
         with self._changed:
-            if self._closed or account in self._accounts:
-                return False
-            self._accounts.add(account)
-            visit = Visit(next(self._sequence), account, host, work)
-            entry = self._hosts.setdefault(host, Host())
-            entry.waiting.append(visit)
-            if len(entry.waiting) == 1:
-                self._make_ready(host)
-        self._start()
-        return True
+            accepted = not (
+                self._closed or account in self._waiting or account in self._running
+            )
+            if accepted:
+                door = self._door((host, server))
+                visit = Visit(next(self._sequence), account, door, work)
+                self._waiting[account], door.waiting[account] = door, visit
+                if len(door.waiting) == 1:
+                    self._offer(door)
+        self.wake()
+        return accepted
 
-    def resize(self, sessions: int, per_host: int) -> None:
-        """
-        Take new limits. Visits that run are left alone, also those above a limit.
-        """
-        with self._changed:
-            self._sessions, self._per_host = sessions, per_host
-            self._ready.clear()
-            for host in self._hosts:
-                self._make_ready(host)
-        self._start()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """
-        Wait until nothing waits or runs; False if that took more than *timeout* seconds.
-        """
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._accounts, timeout)
-
-    def close(self) -> None:
-        """
-        Accept nothing any more, and forget what waits. What runs goes on.
-        """
-        with self._changed:
-            self._closed = True
-            self._accounts &= self._running
-            self._ready.clear()
-            for host in self._hosts.values():
-                host.waiting.clear()
-            self._changed.notify_all()
-
-    def drain(self, grace: float) -> bool:
-        """
-        Close, and wait up to *grace* seconds for what runs; False if some still does.
-        """
-        self.close()
-        return self.wait(grace)
-
-    # -- inside -----------------------------------------------------------------------
-
-    def _make_ready(self, host: str) -> None:
-        entry = self._hosts[host]
-        if entry.waiting and entry.running < self._per_host:
-            heapq.heappush(self._ready, (entry.waiting[0].sequence, host))
-
-    def _start(self) -> None:
+    def wake(self) -> None:
         """
         Start every visit that the limits allow.
+
+        To be called now and then: time alone ends a server's rest, and nobody tells.
         """
         while (visit := self._take()) is not None:
             thread = Thread(
@@ -185,17 +262,173 @@ class Pool:
                 self._release(visit)
                 self._escaped(visit.account, error)
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """
+        Wait until nothing waits or runs; False if that took more than *timeout* seconds.
+        """
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._waiting and not self._running, timeout
+            )
+
+    def close(self) -> None:
+        """
+        Accept nothing any more, and forget what waits. What runs goes on.
+        """
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            for door in self._doors.values():
+                door.waiting.clear()
+            self._changed.notify_all()
+
+    def drain(self, grace: float) -> bool:
+        """
+        Close, and wait up to *grace* seconds for what runs; False if some still does.
+        """
+        self.close()
+        return self.wait(grace)
+
+    # -- a new configuration ----------------------------------------------------------
+
+    def resize(self, sessions: int, per_host: int) -> None:
+        """
+        Take new limits. Visits that run are left alone, also those above a limit.
+        """
+        with self._changed:
+            self._sessions, self._per_host = sessions, per_host
+            for door in self._doors.values():
+                self._offer(door)
+        self.wake()
+
+    def withdraw(self, accounts: Iterable[AccountName]) -> list[AccountName]:
+        """
+        Forget those visits of *accounts* that wait; return whose they were.
+        """
+        with self._changed:
+            gone = [name for name in accounts if name in self._waiting]
+            for name in gone:
+                door = self._waiting.pop(name)
+                del door.waiting[name]
+                self._offer(door)
+                self._forget(door)
+            self._changed.notify_all()
+        return gone
+
+    def keep(self, servers: Collection[Key]) -> None:
+        """
+        Let the silent ones of *servers* be probed now: somebody may have mended
+        something. Whether any other answers is forgotten, unless it is being visited.
+        """
+        with self._changed:
+            now = self._clock()
+            for door in list(self._doors.values()):
+                door.failures, door.free_since = 0, min(door.free_since, now)
+                self._offer(door)
+                self._forget(door, servers)
+        self.wake()
+
+    # -- whether servers answer -------------------------------------------------------
+
+    def answered(self, *servers: Key) -> None:
+        """
+        These answer: whoever waits for them may begin, up to the host's cap.
+        """
+        with self._changed:
+            news = [door for door in map(self._door, servers) if not door.answers]
+            for door in news:
+                door.answers, door.silence, door.failures = True, None, 0
+                door.free_since = self._clock()
+                self._probing -= door.running
+                self._offer(door)
+        if news:
+            self.wake()
+
+    def silent(
+        self, server: Key, silence: Silence, took: float
+    ) -> tuple[AccountName, ...]:
+        """
+        *server* did not answer; a visit found that out in *took* seconds.
+
+        Returns who waits for it, if it answered before, or was not known.
+        """
+        with self._changed:
+            now, door = self._clock(), self._door(server)
+            if now - took < door.failed_at:
+                return ()  # begun before the last failure was known: no further one
+            if door.answers:
+                self._probing += door.running
+            news = door.silence is None
+            door.answers, door.silence, door.failed_at = False, silence, now
+            door.failures += 1
+            door.free_since = now + rest(took, door.failures)
+            entry = (door.free_since, next(self._sequence), door)
+            heapq.heappush(self._resting, entry)
+            return tuple(door.waiting) if news else ()
+
+    # -- inside -----------------------------------------------------------------------
+
+    def _door(self, key: Key) -> Door:
+        if key not in self._doors:
+            host = self._hosts.setdefault(key[0], Host())
+            self._doors[key] = Door(key, host, answers=key[1] is None)
+            host.doors.append(self._doors[key])
+        return self._doors[key]
+
+    def _forget(self, door: Door, servers: Collection[Key] = ()) -> None:
+        """
+        Forget an idle *door*, unless it is to be remembered whether it answers.
+        """
+        lasting = door.key in servers if servers else door.key[1] is not None
+        if lasting or door.waiting or door.running:
+            return
+        del self._doors[door.key]
+        door.host.doors.remove(door)
+        if not door.host.doors:
+            del self._hosts[door.key[0]]
+
+    def _offer(self, door: Door) -> None:
+        if door.admits(self._per_host, self._clock()):
+            silent, load = door.silence is not None, 0 if door.answers else door.running
+            entry = (silent, load, door.first(), next(self._sequence), door)
+            heapq.heappush(self._known if door.answers else self._doubtful, entry)
+
     def _take(self) -> Visit | None:
         with self._changed:
-            if not self._ready or len(self._running) >= self._sessions:
+            now = self._clock()
+            while self._resting and self._resting[0][0] <= now:
+                self._offer(heapq.heappop(self._resting)[-1])
+            door = self._next(now) if len(self._running) < self._sessions else None
+            if door is None:
                 return None
-            _, host = heapq.heappop(self._ready)
-            entry = self._hosts[host]
-            visit = entry.waiting.popleft()
-            entry.running += 1
-            self._running.add(visit.account)
-            self._make_ready(host)
+            account, visit = door.waiting.popitem(last=False)
+            del self._waiting[account]
+            self._running.add(account)
+            self._count(door, 1)
+            self._offer(door)
             return visit
+
+    def _next(self, now: float) -> Door | None:
+        """
+        Return the door whose visit came first, of those that the limits let begin.
+        """
+        heaps = [self._known]
+        if self._probing < math.ceil(self._sessions * PROBING):
+            heaps.append(self._doubtful)
+        tops = [heap[0] for heap in heaps if self._clean(heap, now)]
+        return min(tops, key=lambda entry: entry[2])[-1] if tops else None
+
+    def _clean(self, heap: list[Entry], now: float) -> bool:
+        """
+        Take what is out of date off the top of *heap*; tell whether anything is left.
+        """
+        while heap:
+            *_, place, _, door = heap[0]
+            current = door.answers == (heap is self._known)
+            if current and door.admits(self._per_host, now) and door.first() == place:
+                return True
+            heapq.heappop(heap)
+        return False
 
     def _run(self, visit: Visit) -> None:
         try:
@@ -204,17 +437,19 @@ class Pool:
             self._escaped(visit.account, error)
         finally:
             self._release(visit)
-            self._start()
+            self.wake()
 
     def _release(self, visit: Visit) -> None:
         with self._changed:
-            self._accounts.discard(visit.account)
             self._running.discard(visit.account)
-            entry = self._hosts[visit.host]
-            was_capped = entry.running >= self._per_host
-            entry.running -= 1
-            if was_capped:
-                self._make_ready(visit.host)
-            if not entry.running and not entry.waiting:
-                del self._hosts[visit.host]
+            self._count(visit.door, -1)
+            for door in visit.door.host.doors:
+                self._offer(door)
+            self._forget(visit.door)
             self._changed.notify_all()
+
+    def _count(self, door: Door, visits: int) -> None:
+        door.running += visits
+        door.host.running += visits
+        if not door.answers:
+            self._probing += visits

@@ -196,6 +196,7 @@ REFUSED = "removals were refused"
 TOO_LARGE = "messages are too large"
 
 NOT_TAKEN = "configuration refused, the old one stays"
+PUT_OFF = "put off, the server did not answer another account"
 HELD_BACK = "accounts are held back"
 HELD_BACK_HINT = "correct the file and reload; the other accounts are visited"
 
@@ -474,7 +475,23 @@ class Reporter:
         self._counts.poll_started(delay)
         self._log.debug("visit begins", account=account, delay=round(delay, 3))
 
-    def visit_skipped(self, account: AccountName, why: Skipped) -> None:
+    def visit_put_off(self, account: AccountName, reason: str, error: str) -> None:
+        """
+        A visit that was due waits for its server, which failed to answer another
+        account's with *error*: no mail comes, so the account is shown as failing.
+        """
+        state = self._counts.state(account) or AccountState()
+        if not state.reason:
+            said, hint = f"{PUT_OFF}: {error}", _SKIPPED_HINTS[Skipped.UNREACHABLE]
+            state = replace(
+                state, reason=reason, error=said, hint=hint, next_poll=0.0
+            )  # when that will be nobody knows
+            self._counts.account_changed(account, state)
+        self.visit_skipped(account, Skipped.UNREACHABLE, error=error)
+
+    def visit_skipped(
+        self, account: AccountName, why: Skipped, **fields: object
+    ) -> None:
         """
         A visit that was due does not take place.
         """
@@ -484,6 +501,7 @@ class Reporter:
                 "visit skipped",
                 account=account,
                 reason=why.value,
+                **fields,
                 **_repeated(times),
                 hint=_SKIPPED_HINTS[why],
             )
@@ -606,6 +624,10 @@ _SKIPPED_HINTS = {
     ),
     Skipped.LOCKED: "wait for the other popfetchd to end; nothing is lost",
     Skipped.LOGIN_DELAY: "make `every:` longer than the server's LOGIN-DELAY, or `login_floor:`",
+    Skipped.UNREACHABLE: (
+        "nothing to do here: one account at a time asks whether the server is back, and "
+        "all are visited as soon as it is"
+    ),
     Skipped.STOPPING: "the service is shutting down; nothing is lost",
 }
 

@@ -289,7 +289,8 @@ class Submit(BaseExecutor):  # type: ignore[misc] # APScheduler ships no types
 
 class Scheduler:
     """
-    Calls *submit* with an account and its planned time (seconds since 1970).
+    Calls *submit* with an account and its planned time (seconds since 1970), and *beat*
+    each HEARTBEAT.
 
     `set_accounts` belongs to one thread; the others may be called from any, also from
     within *submit*.
@@ -299,11 +300,13 @@ class Scheduler:
         self,
         submit: Callable[[AccountName, float], None],
         *,
+        beat: Callable[[], None] = lambda: None,
         chance: Random = random.random,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._submit = submit
+        self._on_beat = beat
         self._chance = chance
         self._clock = clock
         self._monotonic = monotonic
@@ -343,6 +346,7 @@ class Scheduler:
 
     def _beat(self, _account: AccountName, _planned: float) -> None:
         self._beaten = self._monotonic()
+        self._on_beat()
 
     # -- accounts ---------------------------------------------------------------------
 

@@ -931,6 +931,8 @@ class Skipped(StrEnum):
     """Another process of popfetchd is visiting the account."""
     LOGIN_DELAY = "login_delay"
     """The server wants a longer time between logins."""
+    UNREACHABLE = "unreachable"
+    """Another account's visit found that the server does not answer: put off."""
     STOPPING = "stopping"
     """The service is shutting down."""
 

@@ -26,8 +26,11 @@ from popfetchd.errors import (
     AccountLocked,
     Interrupted,
     LedgerError,
+    NetworkError,
     PopfetchdError,
+    RemoteError,
     ServerRefusal,
+    TlsError,
 )
 from popfetchd.ledger import Ledger
 from popfetchd.poll import Keeping, keep, poll
@@ -53,12 +56,25 @@ LOOK_UP = 0.5
 """Seconds between two looks whether to stop, for who waits for an account."""
 
 
+Heard = Callable[[Server, NetworkError | TlsError | None, float], None]
+"""Is told of a server that answered (None), or did not, and in how many seconds."""
+
+
+def unheard(
+    _server: Server, _failure: NetworkError | TlsError | None, _took: float
+) -> None:
+    """
+    Take note of nothing.
+    """
+
+
 class Sessions:
     """
     Opens sessions: reads secrets, connects, logs in.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], heard: Heard = unheard) -> None:
+        self._heard = heard
         self.contexts = TlsContexts()
         self.secret = partial(credentials.read, environ=environ)
 
@@ -72,7 +88,18 @@ class Sessions:
         """
         Return a session that is ready to log in.
         """
-        return open_session(server, self.contexts, deadline)
+        began = time.monotonic()
+        try:
+            session = open_session(server, self.contexts, deadline)
+        except (NetworkError, TlsError) as error:
+            if deadline.remaining() > 0:  # else it was the visit's own time that ended
+                self._heard(server, error, time.monotonic() - began)
+            raise
+        except RemoteError:  # it speaks
+            self._heard(server, None, time.monotonic() - began)
+            raise
+        self._heard(server, None, time.monotonic() - began)
+        return session
 
     def connected(self, account: Account, seconds: float | None = None) -> Session:
         """
@@ -115,12 +142,14 @@ class Visits:
         reporter: Reporter,
         environ: Mapping[str, str],
         now: Callable[[], float] = time.time,
+        *,
+        heard: Heard = unheard,
     ) -> None:
         self.ledger = ledger
         self.counts = counts
         self.reporter = reporter
         self.now = now
-        self.sessions = Sessions(environ)
+        self.sessions = Sessions(environ, heard)
         self.means = Means(
             ledger, self.sessions.connect, self._archive, self.sessions.secret, now
         )

@@ -12,19 +12,30 @@ import socket
 import threading
 import time
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
+import popfetchd.visits
+
 from popfetchd import daemon
 from popfetchd.daemon import Service, Systemd, Wish
-from popfetchd.errors import AccountLocked, LedgerError
+from popfetchd.errors import (
+    AccountLocked,
+    Disconnected,
+    LedgerError,
+    PopfetchdError,
+    SystemTemporary,
+    TimedOut,
+    TlsFailed,
+)
 from popfetchd.ledger import Ledger
 from popfetchd.metrics import Metrics
 from popfetchd.poll import poll
+from popfetchd.pop3.deadline import Deadline
 from popfetchd.report import Reporter
 from popfetchd.values import AccountName, AccountState, Outcome
-from popfetchd.visits import LOOK_UP, Visits
+from popfetchd.visits import LOOK_UP, Sessions, Visits
 from tests.desk import PATIENCE, desk, letter, restored, until, value
 from tests.test_cli_fetch import Gate, letters
 from tests.world import world
@@ -139,6 +150,106 @@ def test_a_visit_that_is_due_while_another_runs_is_skipped(here):
         assert service._pool.drain(PATIENCE)
         service._due(ALICE, time.time())
         assert 1 == value(service.metrics.page().decode(), skipped % "stopping")
+
+
+def test_a_visit_waits_for_a_server_that_another_found_silent(here):
+    """
+    It is put off and shown; the first answer opens the server, and mail comes at once.
+    """
+    skipped = 'popfetchd_polls_skipped_total{reason="unreachable"}'
+    with made(here) as service:
+        server = service._accounts[ALICE].server
+        service._heard(server, Disconnected("greeting", "reset"), 60.0)
+        service._due(ALICE, time.time())
+        service._due(ALICE, time.time())
+        assert 2 == value(service.metrics.page().decode(), skipped)
+        assert "disconnected" == service.metrics.state(ALICE).reason
+        assert (0, 1) == (service._pool.active, service._pool.waiting)
+        service._heard(server, None, 0.1)
+        assert service._pool.wait(PATIENCE)
+        assert ("", 1) == (service.metrics.state(ALICE).reason, here.archived("alice"))
+        text = service.metrics.page().decode()
+        assert value(text, "popfetchd_schedule_delay_seconds_sum") < 1
+
+
+def test_who_waits_when_a_server_falls_silent_is_told(here):
+    """
+    They did not ask it themselves.
+    """
+    with made(here) as service:
+        server = service._accounts[ALICE].server
+        service._pool.resize(1, 1)
+        gate = threading.Event()
+        service._pool.submit("bob", daemon._door(server)[0], gate.wait, server)
+        service._due(ALICE, time.time())
+        assert "" == service.metrics.state(ALICE).reason
+        service._heard(server, Disconnected("greeting", "reset"), 60.0)
+        assert "disconnected" == service.metrics.state(ALICE).reason
+        gate.set()
+        service._pool.drain(PATIENCE)
+
+
+def test_a_visit_that_waits_is_made_as_a_reload_says(here):
+    """
+    What waits for a silent server is not visited where it was, once that is mended.
+    """
+    with made(here) as service:
+        server = service._accounts[ALICE].server
+        service._heard(server, Disconnected("greeting", "reset"), 60.0)
+        service._due(ALICE, time.time())
+        here.write(here.account("alice", timeout="7s"))
+        service.reload()
+        assert 0 == service._pool.waiting
+        service._due(ALICE, time.time())
+        assert service._pool.wait(PATIENCE)
+        assert 1 == here.archived("alice")
+
+
+def test_a_server_that_answered_before_a_restart_is_known(here):
+    """
+    A start does not begin with doubts about everybody.
+    """
+    with made(here) as service:
+        service._due(ALICE, time.time())
+        assert service._pool.wait(PATIENCE)
+    here.write(here.account("alice"))
+    with restored():
+        service = Service(here.path, os.environ)
+        door = daemon._door(service._accounts[ALICE].server)
+        assert service._pool._doors[door].answers
+        service._web.server_close()
+        service.ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "left", "expected"),
+    [
+        (None, 9.0, [None]),
+        (Disconnected("greeting", "reset"), 9.0, [Disconnected]),
+        (TlsFailed("host", 995, "no"), 9.0, [TlsFailed]),
+        (TimedOut("connect", 1.0), 0.0, []),
+        (SystemTemporary("greeting", "-ERR"), 9.0, [None]),
+        (LedgerError("path", "of ours"), 9.0, []),
+    ],
+)
+def test_a_connection_tells_whether_the_server_answers(
+    monkeypatch, outcome, left, expected
+):
+    """
+    A refusal is an answer; the end of the visit's own time, or a fault here, is no sign.
+    """
+    heard = []
+    sessions = Sessions({}, lambda _server, failure, _took: heard.append(failure))
+
+    def opened(*_):
+        if outcome is not None:
+            raise outcome
+        return "session"
+
+    monkeypatch.setattr(popfetchd.visits, "open_session", opened)
+    with suppress(PopfetchdError):
+        assert "session" == sessions.connect("server", Deadline(left))
+    assert expected == [failure and type(failure) for failure in heard]
 
 
 def test_a_cron_line_has_an_interval_and_a_next_time(here):

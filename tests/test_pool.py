@@ -4,14 +4,16 @@ The pool of visits: its bounds, its order, its end. Gates stand for time; none s
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 
 import pytest
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popfetchd.pool import Pool
+from popfetchd.pool import FIRST_REST, LONGEST_REST, Pool, Silence, rest
 
 
 PATIENCE = 10.0
@@ -64,8 +66,9 @@ def escaped():
 def make(escaped):
     pools = []
 
-    def pool(sessions, per_host):
-        pools.append(Pool(sessions, per_host, lambda *args: escaped.append((*args,))))
+    def pool(sessions, per_host, clock=time.monotonic):
+        escape = lambda *args: escaped.append((*args,))  # noqa: E731 -- to be short
+        pools.append(Pool(sessions, per_host, escape, clock))
         return pools[-1]
 
     yield pool
@@ -261,4 +264,258 @@ def test_every_visit_takes_place_within_the_limits(hosts, sessions, per_host):
     assert list(range(len(hosts))) == sorted(done)
     assert most["all"] <= sessions
     assert most["host"] <= per_host
-    assert ({}, []) == (pool._hosts, pool._ready)
+    assert ({}, {}, []) == (pool._hosts, pool._doors, pool._known)
+
+
+# -- servers that do not answer -------------------------------------------------------
+
+REFUSED = Silence("connect", "refused")
+
+
+class Clock:
+    """
+    Monotonic seconds that pass when they are told to.
+    """
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def server(name):
+    return name[0], name[0]
+
+
+def begin(pool, works, *names):
+    for name in names:
+        assert pool.submit(name, name[0], works.work(name), name[0])
+
+
+@pytest.mark.parametrize(
+    ("took", "rests"),
+    [
+        (0.001, [1, 2, 4, 8, 16, 32]),
+        (60.0, [60, 120, 240, 480, 900, 900]),
+        (2000.0, [900, 900]),
+    ],
+)
+def test_a_rest_is_as_long_as_the_failure_was_dear(took, rests):
+    """
+    It doubles, up to a quarter of an hour.
+    """
+    assert rests == [rest(took, failures) for failures in range(1, len(rests) + 1)]
+
+
+def test_a_silent_server_is_probed_by_one_after_its_rest(make, works, clock):
+    """
+    Who waits for it holds no thread; nobody begins before the time, and then only one.
+    """
+    pool = make(8, 4, clock)
+    begin(pool, works, "x1")
+    works.expect("x1")
+    assert () == pool.silent(server("x"), REFUSED, 30.0)
+    works.end("x1")
+    assert pool.wait(PATIENCE)
+    begin(pool, works, "x2", "x3")
+    assert (0, 2, REFUSED) == (pool.active, pool.waiting, pool.silence("x2"))
+    clock.now += 29.9
+    pool.wake()
+    assert 0 == pool.active
+    clock.now += 0.1
+    pool.wake()
+    works.expect("x1", "x2")
+    assert (1, 1) == (pool.active, pool.waiting)
+    assert 0.0 == pool.free_for(server("x"))
+    assert () == pool.silent(server("x"), REFUSED, 0.0)
+    clock.now += 2 * FIRST_REST
+    works.end("x2", "x3")
+    pool.wake()
+    assert pool.wait(PATIENCE)
+
+
+def test_the_first_answer_opens_a_server_to_all(make, works, clock):
+    """
+    As soon as it is given, up to the cap, while the visit that got it goes on.
+    """
+    pool = make(8, 3, clock)
+    pool.silent(server("x"), REFUSED, 0.0)
+    begin(pool, works, "x1", "x2", "x3", "x4")
+    assert 0 == pool.active
+    clock.now += FIRST_REST
+    pool.wake()
+    works.expect("x1")
+    clock.now += 5
+    pool.answered(server("x"))
+    works.expect("x1", "x2", "x3")
+    assert (None, 0.0) == (pool.silence("x4"), pool.free_for(server("x")))
+    works.end("x1", "x2", "x3", "x4")
+
+
+def test_who_waits_is_told_once(make, works, clock):
+    """
+    When a server falls silent those who wait for it are named, and not again.
+    """
+    pool = make(4, 1, clock)
+    begin(pool, works, "x1", "x2", "y1")
+    works.expect("x1", "y1")
+    assert ("x2",) == pool.silent(server("x"), REFUSED, 0.0)
+    clock.now += 1
+    assert () == pool.silent(server("x"), REFUSED, 0.0)
+    assert (None, REFUSED) == (pool.silence("y1"), pool.silence("x2"))
+    clock.now += 2
+    works.end("x1", "x2", "y1")
+    assert pool.wait(PATIENCE)
+
+
+def test_visits_that_fail_together_are_one_failure(make, clock):
+    """
+    What began before the last failure was known does not double the rest.
+    """
+    pool = make(2, 1, clock)
+    for _ in range(4):
+        pool.silent(server("x"), REFUSED, 60.0)
+    assert -60.0 == pool.free_for(server("x"))
+
+
+def test_servers_not_known_to_answer_get_a_part_of_the_threads(make, works, clock):
+    """
+    However many hang, the other part is for those that do answer.
+    """
+    pool = make(4, 2, clock)
+    pool.answered(server("g"))
+    begin(pool, works, "w1", "x1", "y1", "z1", "g1", "g2")
+    works.expect("w1", "x1", "y1", "g1")
+    assert 2 == pool.waiting
+    works.end("g1")
+    works.expect("w1", "x1", "y1", "g1", "g2")
+    pool.answered(server("y"))
+    works.end("g2")
+    works.expect("w1", "x1", "y1", "g1", "g2", "z1")
+    works.end("w1", "x1", "y1", "z1")
+
+
+def test_a_server_that_falls_silent_counts_among_them(make, works, clock):
+    """
+    Also while visits to it run still.
+    """
+    pool = make(4, 4, clock)
+    pool.answered(server("x"))
+    begin(pool, works, "x1", "x2", "x3")
+    works.expect("x1", "x2", "x3")
+    pool.silent(server("x"), REFUSED, 60.0)
+    begin(pool, works, "y1")
+    works.expect("x1", "x2", "x3")
+    works.end("x1")
+    works.expect("x1", "x2", "x3", "y1")
+    works.end("x2", "x3", "y1")
+
+
+def test_who_has_not_been_asked_goes_before_who_was_silent(make, works, clock):
+    """
+    Many silent servers do not keep new ones from being known.
+    """
+    pool = make(1, 1, clock)
+    pool.silent(server("x"), REFUSED, 0.0)
+    begin(pool, works, "y1", "x1", "z1")
+    works.expect("y1")
+    clock.now += 1
+    pool.wake()
+    works.end("y1")
+    works.expect("y1", "z1")
+    works.end("z1")
+    works.expect("y1", "z1", "x1")
+    works.end("x1")
+
+
+def test_one_thread_is_enough(make, works, clock):
+    """
+    A pool of one visits servers that are not known, too.
+    """
+    pool = make(1, 1, clock)
+    begin(pool, works, "x1", "y1")
+    works.end("x1", "y1")
+    assert pool.wait(PATIENCE)
+
+
+def test_what_waits_can_be_withdrawn(make, works, clock):
+    """
+    An account that was changed is not visited as it was; what runs goes on.
+    """
+    pool = make(1, 1, clock)
+    begin(pool, works, "x1", "x2", "x3")
+    works.expect("x1")
+    assert ["x2"] == pool.withdraw(["x2", "x1", "nobody"])
+    works.end("x1", "x3")
+    assert pool.wait(PATIENCE)
+    works.expect("x1", "x3")
+    assert pool.submit("x2", "x", works.work("x2"), "x")
+    works.end("x2")
+
+
+def test_a_new_configuration_ends_every_rest(make, works, clock):
+    """
+    Somebody may have mended something; who is not configured any more is forgotten.
+    """
+    pool = make(8, 1, clock)
+    for name in "xyz":
+        pool.silent(server(name), REFUSED, 60.0)
+    begin(pool, works, "x1", "y1")
+    pool.keep([server("x"), server("z")])
+    works.expect("x1", "y1")
+    assert {server("x"), server("y"), server("z")} >= pool._doors.keys()
+    works.end("x1", "y1")
+    assert pool.wait(PATIENCE)
+    pool.keep([server("x")])
+    assert [server("x")] == list(pool._doors)
+    clock.now += 100
+    pool.silent(server("x"), REFUSED, 60.0)
+    assert -60.0 == pool.free_for(server("x"))
+    assert math.inf == pool.free_for(server("y"))
+
+
+@given(
+    visits=st.lists(st.tuples(st.sampled_from("vwxyz"), st.booleans()), max_size=40),
+    sessions=st.integers(1, 4),
+    per_host=st.integers(1, 3),
+)
+def test_every_visit_takes_place_whatever_answers(visits, sessions, per_host):
+    """
+    Any mixture of answers: each visit runs once, and within the limits.
+    """
+    lock, running, done, most = threading.Lock(), [], [], {"all": 0, "host": 0}
+    clock = Clock()
+
+    def work(number, host, answers):
+        def run():
+            with lock:
+                running.append(host)
+                most["all"] = max(most["all"], len(running))
+                most["host"] = max(most["host"], running.count(host))
+            if answers:
+                pool.answered((host, host))
+            else:
+                pool.silent((host, host), REFUSED, 1.0)
+            with lock:
+                running.remove(host)
+                done.append(number)
+
+        return run
+
+    pool = Pool(sessions, per_host, lambda *args: done.append(args), clock)
+    for number, (host, answers) in enumerate(visits):
+        assert pool.submit(str(number), host, work(number, host, answers), host)
+    for _ in visits:
+        clock.now += LONGEST_REST
+        pool.wake()
+        pool.wait(0.01)
+    assert pool.wait(PATIENCE)
+    assert list(range(len(visits))) == sorted(done)
+    assert most["all"] <= sessions
+    assert most["host"] <= per_host
+    assert ([], 0) == (pool._known, pool._probing)

@@ -24,8 +24,8 @@ from popfetchd.errors import (
     TooSoon,
     Unexpected,
 )
-from popfetchd.metrics import Metrics
-from popfetchd.report import Reporter, after
+from popfetchd.metrics import Metrics, Watched
+from popfetchd.report import PUT_OFF, Reporter, after
 from popfetchd.values import (
     AccountName,
     AccountState,
@@ -537,6 +537,32 @@ def test_skipping_is_not_told_each_time(reporter, log, metrics):
     reporter.visit_skipped(ALICE, Skipped.OVERRUN)
     assert 3 == log.names.count(("warning", "visit skipped"))
     assert 14 == value(metrics, "polls_skipped_total", reason="overrun")
+
+
+def test_an_account_whose_server_is_silent_is_shown_as_failing(reporter, log, metrics):
+    """
+    Nobody visits it, and no mail comes: that shows, with the server's own reason.
+    """
+    metrics.set_accounts({ALICE: Watched(replace(WELL, next_poll=NOW), 300.0)})
+    reporter.visit_put_off(ALICE, "timeout", "no answer")
+    level, event, fields = log.last
+    assert ("warning", "visit skipped") == (level, event)
+    assert ("unreachable", "no answer") == (fields["reason"], fields["error"])
+    state = metrics.state(ALICE)
+    assert ("timeout", f"{PUT_OFF}: no answer") == (state.reason, state.error)
+    assert state.hint == fields["hint"] != ""
+    assert (0, 0.0) == (state.consecutive_failures, state.next_poll)
+    assert 1 == value(metrics, "polls_skipped_total", reason="unreachable")
+
+
+def test_what_failed_by_itself_keeps_its_reason(reporter, metrics):
+    """
+    A server that falls silent does not hide that a password was refused.
+    """
+    refused = replace(WELL, reason="auth", error="refused")
+    metrics.set_accounts({ALICE: Watched(refused, 300.0)})
+    reporter.visit_put_off(ALICE, "timeout", "no answer")
+    assert refused == metrics.state(ALICE)
 
 
 def test_every_reason_to_skip_has_a_hint():
