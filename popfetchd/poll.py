@@ -34,7 +34,7 @@ from itertools import chain
 from threading import Event
 
 from popfetchd.errors import Interrupted, PopfetchdError, TooSoon, Unexpected
-from popfetchd.pop3.replies import Capabilities
+from popfetchd.pop3.protocol import State
 from popfetchd.pop3.session import Session
 from popfetchd.removal import Proven, proven_by_content, update
 from popfetchd.selection import (
@@ -48,7 +48,6 @@ from popfetchd.selection import (
 from popfetchd.values import (
     Account,
     AccountState,
-    Habits,
     Listed,
     Listing,
     MessageNumber,
@@ -60,6 +59,7 @@ from popfetchd.values import (
 )
 from popfetchd.visit import standing
 from popfetchd.visit.archiving import Kept
+from popfetchd.visit.arriving import Arrival, arrive, habits_of, listed
 from popfetchd.visit.confirming import confirm, recognise
 from popfetchd.visit.course import Course, Means, Nobody, Watch
 from popfetchd.visit.retrieving import retrieve
@@ -180,14 +180,19 @@ class Visit(Course):
             failure.__cause__ = error
         ended = self.means.now()
         return PollReport(
-            self.account.name, started, ended, failure, **vars(self.tally)
+            self.account.name,
+            started,
+            ended,
+            failure,
+            **vars(self.tally),
+            recollection=self.recollection,
         )
 
     def keep(self, session: Session, chosen: Collection[MessageNumber]) -> Keeping:
         """
         Settle, and archive some messages of a session that is not this visit's own.
         """
-        self.habits = _habits(self.account.habits, session.capabilities)
+        self.habits = habits_of(self.account.habits, session.capabilities)
         kept: list[Kept] = []
         report = self._reported(lambda: kept.extend(self._chosen(session, chosen)))
         proofs = (
@@ -209,7 +214,7 @@ class Visit(Course):
         self.tally.removals_paused = ledger.state(name).removals_paused
         settle(self)
         with self.archive(self.account.destination) as archive:
-            plan = self._select(self._list(session))
+            plan = self._select(listed(self, session))
             ledger.sight(name, plan.accounted, plan.duplicated, plan.hidden)
             self.again = plan.again
             wanted = [m for m in plan.wanted if m.number in chosen]
@@ -220,8 +225,10 @@ class Visit(Course):
 
     def _recall(self) -> None:
         # What the last visit left to be honoured: the server's floor between logins.
-        state = self.means.ledger.state(self.account.name)
+        ledger, name = self.means.ledger, self.account.name
+        state = ledger.state(name)
         self.tally.removals_paused = state.removals_paused
+        self.recollection = ledger.recollection(name)
         heed_floor(self.account, state, self.means.now())
 
     # -- one session ------------------------------------------------------------------
@@ -232,9 +239,8 @@ class Visit(Course):
             raise Interrupted
         with (
             self.archive(self.account.destination) as archive,
-            self._connected() as session,
+            self._connected() as (session, listing),
         ):
-            listing = self._list(session)
             plan = self._select(listing)
             proven, unconfirmed = confirm(self, session, plan)
             self.means.ledger.sight(
@@ -262,35 +268,13 @@ class Visit(Course):
         return made_room or helps
 
     @contextmanager
-    def _connected(self) -> Iterator[Session]:
-        account, means = self.account, self.means
-        secret = means.secret(account.login.secret)
-        with self.stage(Stage.CONNECT):
-            session = means.connect(account.server, self.deadline)
+    def _connected(self) -> Iterator[Arrival]:
+        session, listing = arrive(self)
+        learnt, self.recollection = self.recollection, None
         with session:  # leaving it early sends nothing more, no QUIT either
-            self.tally.channel = session.channel
-            with self.stage(Stage.LOGIN):
-                self.tally.logged_in = means.now()
-                login = account.login
-                session.login(login.user, secret, login.mechanism, to_list=True)
-                # From here the server counts its delay (RFC 2449 section 6.5).
-                self.tally.logged_in = means.now()
-            self._heed(session.capabilities)
-            yield session
-
-    def _heed(self, announced: Capabilities) -> None:
-        # They may change with the login, and be heard of with the listing only.
-        self.tally.login_delay = announced.login_delay
-        self.habits = _habits(self.account.habits, announced)
-
-    def _list(self, session: Session) -> Listing:
-        with self.stage(Stage.LIST):
-            try:
-                listing = session.listing().named
-            finally:  # a login that was of no use counts too
-                self._heed(session.capabilities)
-        self.tally.drop = listing.drop
-        return listing
+            yield session, listing
+        if session.state is State.CLOSED:  # a server may need a while to miss a QUIT
+            self.recollection = learnt
 
     def _select(self, listing: Listing) -> Selection:
         ledger, name, now = self.means.ledger, self.account.name, self.means.now()
@@ -382,14 +366,3 @@ class Visit(Course):
             self.tally.removals_paused = False
             if NAMELESS in self.failures:  # whichever it was, it is archived, or gone
                 self.means.ledger.forgive(self.account.name, [NAMELESS])
-
-    # -- the means --------------------------------------------------------------------
-
-
-def _habits(known: Habits, announced: Capabilities) -> Habits:
-    # EXPIRE 0: the server removes at QUIT what was retrieved (RFC 2449 section 6.7).
-    return Habits(
-        login_floor=max(known.login_floor, announced.login_delay or 0.0),
-        hides_retrieved=known.hides_retrieved or announced.expire == 0,
-        lists_partly=known.lists_partly,
-    )

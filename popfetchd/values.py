@@ -15,6 +15,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 from collections import Counter
@@ -416,6 +417,13 @@ class Account:
     permissions: Permissions = PRIVATE
     """Of what is made for the archive from now on, wherever it stands."""
 
+    @property
+    def digest(self) -> str:
+        """
+        Return what tells this configuration from any other; no secret is in it.
+        """
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
+
     def removable_at(self, archived_at: float, arrived_at: float) -> float:
         """
         Return when a message may leave the server (seconds since 1970), or NEVER.
@@ -549,6 +557,38 @@ class Messages(Sequence[Listed]):
         Return them without those of *numbers*.
         """
         return Messages(self.listing, [n for n in self.numbers if n not in numbers])
+
+
+# -- what a visit leaves to the next one ----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """
+    What a server said it can, each capability one text, as CAPA gave it.
+
+    *before* the login, in TLS where there is any, and *after* it.
+    """
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """
+    What one visit leaves to the next, so that it need not ask for all of it again.
+
+    No message is archived or removed because of it (docs/adr/0012-the-short-way.md).
+    """
+
+    account: str
+    """`Account.digest` of how the account was configured; another one, and all is void."""
+    announced: Announced
+    learnt: float
+    """Seconds since 1970 when the server was asked before the login, too."""
+    trusted: bool = True
+    """Nothing went wrong on the short way since then."""
 
 
 # -- what a message is, and where its copy stands -------------------------------------
@@ -976,6 +1016,8 @@ class PollReport:
     login_delay: float | None = None
     """Seconds between logins that the server asks for (RFC 2449 §6.5)."""
     channel: Channel | None = None
+    recollection: Recollection | None = None
+    """What the next visit may begin from; None: from nothing."""
 
     @property
     def outcome(self) -> Outcome:

@@ -37,10 +37,11 @@ from popfetchd.poll import Keeping, keep, poll
 from popfetchd.pop3.deadline import Deadline
 from popfetchd.pop3.session import Session, open_session
 from popfetchd.pop3.tls import TlsContexts
-from popfetchd.report import Counts, Reporter, after
+from popfetchd.report import Counts, Reporter, after, skipped
 from popfetchd.values import (
     Account,
     AccountState,
+    Announced,
     Destination,
     MessageNumber,
     PollReport,
@@ -84,13 +85,15 @@ class Sessions:
         """
         self.contexts = TlsContexts()
 
-    def connect(self, server: Server, deadline: Deadline) -> Session:
+    def connect(
+        self, server: Server, deadline: Deadline, expected: Announced | None = None
+    ) -> Session:
         """
         Return a session that is ready to log in.
         """
         began = time.monotonic()
         try:
-            session = open_session(server, self.contexts, deadline)
+            session = open_session(server, self.contexts, deadline, expected)
         except (NetworkError, TlsError) as error:
             if deadline.remaining() > 0:  # else it was the visit's own time that ended
                 self._heard(server, error, time.monotonic() - began)
@@ -176,13 +179,19 @@ class Visits:
             state = after(before, report)
             if next_poll is not None:
                 state = replace(state, next_poll=next_poll(state))
-            self.ledger.save_state(account.name, state)
+            self._save(account, state, report)
         except LedgerError as error:  # nothing can be remembered; it can still be told
             report = self._told(account, error)
             state = after(before, report)
         self.counts.account_changed(account.name, state)
         self.reporter.visit_ended(before, report)
         return report
+
+    def _save(self, account: Account, state: AccountState, report: PollReport) -> None:
+        if skipped(report.failure):  # another's visit may have left something
+            self.ledger.save_state(account.name, state)
+        else:
+            self.ledger.save_visit(account.name, state, report.recollection)
 
     def _visit(
         self,

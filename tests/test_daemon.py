@@ -343,6 +343,22 @@ def test_a_visit_is_remembered_and_told(tmp_path):
     assert [("info", "visit ended", 2)] == [(a, b, c["archived"]) for a, b, c in told]
 
 
+def test_a_visit_leaves_to_the_next_one_what_it_has_learnt(tmp_path):
+    """
+    One that did not take place leaves that alone; one that failed leaves nothing.
+    """
+    with visits(tmp_path) as (there, made, _told):
+        made.make(there.account, stop=threading.Event())
+        learnt = there.ledger.recollection(ALICE)
+        assert "PIPELINING" in learnt.announced.before
+        with there.ledger.lock(ALICE).acquire():
+            made.make(there.account, stop=threading.Event())
+        assert learnt == there.ledger.recollection(ALICE)
+        there.server.close()
+        made.make(there.account, stop=threading.Event())
+        assert there.ledger.recollection(ALICE) is None
+
+
 def test_a_visit_of_an_account_that_another_holds_is_skipped(tmp_path):
     """
     Nothing is remembered of a visit that did not take place; without patience, at once.

@@ -772,7 +772,7 @@ def test_a_state_of_another_version_is_read(ledger):
     ledger._writer.do(
         lambda db: (
             db.execute(
-                "INSERT INTO account_state VALUES ('alice', '{\"waiting\": 4, \"new\": 1}')"
+                "INSERT INTO account_state (account, state) VALUES ('alice', '{\"waiting\": 4, \"new\": 1}')"
             ).rowcount
         )
     )

@@ -306,6 +306,112 @@ def test_challenges_belong_to_auth() -> None:
         fed(protocol, b"+ \r\n")
 
 
+# -- what goes behind a login ----------------------------------------------------------
+
+
+def ahead(*commands: Command) -> Protocol:
+    """
+    Return an engine that has sent *commands* before the answer to the first.
+    """
+    protocol = in_state(State.AUTHORIZATION)
+    for command in commands:
+        protocol.send(command)
+    return protocol
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        (Command.AUTH,),
+        (Command.APOP,),
+        (Command.USER, Command.PASS),
+        (Command.UTF8, Command.USER, Command.PASS),
+        (Command.UTF8, Command.AUTH),
+    ],
+    ids=str,
+)
+def test_questions_go_behind_a_login(login: tuple[Command, ...]) -> None:
+    """They are answered in their order, and we are logged in by the login's answer."""
+    protocol = ahead(*login, Command.CAPA, Command.STAT, Command.UIDL, Command.LIST)
+    assert State.AUTHORIZATION == protocol.state
+    fed(protocol, b"+OK\r\n" * len(login))
+    assert State.TRANSACTION == protocol.state
+    fed(protocol, b"+OK\r\n.\r\n+OK 0 0\r\n+OK\r\n.\r\n+OK\r\n.\r\n")
+    assert protocol.idle
+    protocol.send(Command.RETR, b"1")
+
+
+@pytest.mark.parametrize("asked", [(), (Command.CAPA,), (Command.CAPA, Command.UIDL)])
+@pytest.mark.parametrize("command", Command)
+def test_what_retrieves_or_marks_waits_for_the_login(
+    command: Command, asked: tuple[Command, ...]
+) -> None:
+    """Behind a login that is not answered go questions of the maildrop, nothing else."""
+    protocol = ahead(Command.AUTH, *asked)
+    if command in {Command.CAPA, Command.STAT, Command.LIST, Command.UIDL}:
+        assert protocol.send(command)
+    else:
+        with pytest.raises(LocalProtocolError):
+            protocol.send(command)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Command.STLS, Command.AUTH),
+        (Command.STLS, Command.CAPA),
+        (Command.CAPA, Command.AUTH),
+        (Command.CAPA, Command.STLS),
+        (Command.USER, Command.CAPA),
+        (Command.CAPA, Command.UIDL),
+        (Command.AUTH, Command.AUTH),
+        (Command.QUIT, Command.CAPA),
+    ],
+)
+def test_what_stands_alone_before_the_login(first: Command, second: Command) -> None:
+    """Nothing goes with STLS, nothing before a login, and no half of a login alone."""
+    with pytest.raises(LocalProtocolError):
+        ahead(first, second)
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ((Command.AUTH, Command.CAPA), b"-ERR no\r\n"),
+        ((Command.USER, Command.PASS, Command.CAPA), b"-ERR no\r\n"),
+        ((Command.USER, Command.PASS, Command.CAPA), b"+OK\r\n-ERR no\r\n"),
+    ],
+)
+def test_a_refused_login_breaks_what_stands_behind_it(
+    sent: tuple[Command, ...], said: bytes
+) -> None:
+    """Its reply is told; nothing more is read or sent."""
+    protocol = ahead(*sent)
+    protocol.receive(said + b"+OK\r\n.\r\n")
+    events = [protocol.next_event() for _ in range(said.count(b"\r\n"))]
+    assert not events[-1].reply.ok
+    assert State.BROKEN == protocol.state
+    with pytest.raises(LocalProtocolError):
+        protocol.next_event()
+    with pytest.raises(LocalProtocolError):
+        protocol.send(Command.QUIT)
+
+
+def test_a_refused_utf8_breaks_nothing() -> None:
+    """It is no part of the login."""
+    protocol = ahead(Command.UTF8, Command.AUTH, Command.CAPA)
+    fed(protocol, b"-ERR\r\n+OK\r\n+OK\r\n.\r\n")
+    assert (State.TRANSACTION, True) == (protocol.state, protocol.idle)
+
+
+def test_a_challenge_to_all_that_there_is_breaks() -> None:
+    """What stands behind AUTH has been taken for the answer."""
+    protocol = ahead(Command.AUTH, Command.CAPA)
+    with pytest.raises(ProtocolViolation, match="a challenge to all that there is"):
+        fed(protocol, b"+ \r\n")
+    assert State.BROKEN == protocol.state
+
+
 # -- ending ---------------------------------------------------------------------------
 
 
@@ -373,6 +479,8 @@ SENT = st.sampled_from(
         [Command.CAPA],
         [Command.AUTH],
         [Command.PASS],
+        [Command.AUTH, Command.CAPA, Command.UIDL, Command.LIST],
+        [Command.USER, Command.PASS, Command.CAPA, Command.STAT],
         [Command.UIDL, Command.LIST],
         [Command.RETR, Command.RETR, Command.DELE],
         [Command.QUIT],
@@ -385,7 +493,7 @@ def told(commands: list[Command], pieces: list[bytes]) -> list[object]:
     Return the events of *pieces*, bodies joined, and the error that ended them.
     """
     state = State.TRANSACTION
-    if commands[0] in {Command.AUTH, Command.PASS}:
+    if commands[0] in {Command.AUTH, Command.USER, Command.PASS}:
         state = State.AUTHORIZATION
     protocol, story = in_state(state), list[object]()
     for command in commands:

@@ -94,7 +94,9 @@ class World:
         contexts = TlsContexts()
         self.means = Means(
             self.ledger,
-            lambda server, deadline: open_session(server, contexts, deadline),
+            lambda server, deadline, expected=None: open_session(
+                server, contexts, deadline, expected
+            ),
             self.open_archive,
             lambda source: source.secret,
             self.now,
@@ -131,7 +133,8 @@ class World:
         account = replace(self.account, **changes)
         before = self.ledger.state(account.name)
         report = poll(account, self.means, stop=self.stop, watch=watch)
-        self.ledger.save_state(account.name, after(before, report))
+        state = after(before, report)
+        self.ledger.save_visit(account.name, state, report.recollection)
         return report
 
     def rows(self, columns: str = "*") -> list[tuple]:

@@ -45,6 +45,7 @@ from popfetchd.ledger.database import (
 )
 from popfetchd.ledger.lock import AccountLock
 from popfetchd.ledger.readers import Readers
+from popfetchd.ledger.recollecting import recollection_of, text_of
 from popfetchd.ledger.restoring import Restoring
 from popfetchd.ledger.rows import Placing
 from popfetchd.ledger.use import Use
@@ -65,6 +66,7 @@ from popfetchd.values import (
     Octets,
     Published,
     Receipt,
+    Recollection,
     Recorded,
     RowId,
     Since,
@@ -441,6 +443,29 @@ class Ledger:
         """
         text = json.dumps(asdict(state))
         self._writer.do(lambda db: table.save_state(db, account, text))
+
+    def recollection(self, account: AccountName) -> Recollection | None:
+        """
+        Return what the last visit of *account* left to the next one, if anything.
+        """
+        return recollection_of(self._read(lambda db: table.recollection(db, account)))
+
+    def save_visit(
+        self,
+        account: AccountName,
+        state: AccountState,
+        recollection: Recollection | None,
+    ) -> None:
+        """
+        Remember *state*, and *recollection* for the next visit alone, in one commit.
+        """
+        text, left = json.dumps(asdict(state)), text_of(recollection)
+
+        def job(db: sqlite3.Connection) -> None:
+            table.save_state(db, account, text)
+            table.recollect(db, account, left)
+
+        self._writer.do(job)
 
     # -- verifying the archive --------------------------------------------------------
 

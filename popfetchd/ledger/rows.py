@@ -227,10 +227,27 @@ def save_state(db: sqlite3.Connection, account: AccountName, text: str) -> None:
     Remember *text* of *account*.
     """
     db.execute(
-        "INSERT INTO account_state VALUES (?, ?)"
+        "INSERT INTO account_state (account, state) VALUES (?, ?)"
         " ON CONFLICT DO UPDATE SET state = excluded.state",
         (account, text),
     )
+
+
+def recollection(db: sqlite3.Connection, account: AccountName) -> str | None:
+    """
+    Return what the last visit of *account* left to the next one, as it was saved.
+    """
+    sql = "SELECT recollection FROM account_state WHERE account = ?"
+    (text,) = db.execute(sql, (account,)).fetchone() or (None,)
+    return None if text is None else str(text)
+
+
+def recollect(db: sqlite3.Connection, account: AccountName, text: str | None) -> None:
+    """
+    Leave *text* to the next visit of *account*, of which a state was saved.
+    """
+    sql = "UPDATE account_state SET recollection = ? WHERE account = ?"
+    db.execute(sql, (text, account))
 
 
 # -- reading --------------------------------------------------------------------------

@@ -5,7 +5,10 @@ Rules of this file:
 
 - What is legal when is a table, `TRANSITIONS`: state by command.
 - Replies come in the order of the commands (RFC 2449 §6.6). Only commands that keep the
-  state may be sent ahead of replies; STLS, QUIT and all that logs in stand alone.
+  state may be sent ahead of replies; STLS and QUIT stand alone. Behind a login that is
+  not answered yet goes what asks of the maildrop, and nothing that retrieves or marks.
+- A login that is refused while commands stand behind it breaks the session: they were
+  said in a state that did not come. A challenge then cannot be answered any more.
 - A server speaks when asked. Octets that nobody awaits are no reply to a later command:
   they end the session (a message that ended early would otherwise answer for us).
 - Broken stays broken: after an error no command can be sent, not even QUIT, which would
@@ -134,9 +137,13 @@ TRANSITIONS: dict[State, dict[Command, Move]] = {
 }
 """What may be sent in each state, and where it leads."""
 
+LOGGING_IN = frozenset({Command.USER, Command.PASS, Command.APOP, Command.AUTH})
+"""The commands of a login: what stands behind one that is refused is of no use."""
+
 SENT_AHEAD = frozenset(
     {
         Command.CAPA,
+        Command.STAT,
         Command.LIST,
         Command.UIDL,
         Command.TOP,
@@ -146,6 +153,25 @@ SENT_AHEAD = frozenset(
     }
 )
 """What may be pipelined: commands that leave the state, and each other, alone."""
+
+_ASKING = frozenset({Command.CAPA, Command.STAT, Command.LIST, Command.UIDL})
+
+SENT_BEHIND: dict[Command, frozenset[Command]] = {
+    Command.UTF8: frozenset({Command.USER, Command.APOP, Command.AUTH}),
+    Command.USER: frozenset({Command.PASS}),
+    Command.PASS: _ASKING,
+    Command.APOP: _ASKING,
+    Command.AUTH: _ASKING,
+    Command.CAPA: _ASKING,
+    Command.STAT: _ASKING,
+    Command.LIST: _ASKING,
+    Command.UIDL: _ASKING,
+}
+"""
+What may be sent right behind each command before we are logged in: the login whole, and
+questions. RFC 2449 §6.6 excludes no command; a server that cannot take these so must not
+announce PIPELINING in AUTHORIZATION.
+"""
 
 MULTILINE = frozenset(
     {Command.CAPA, Command.LIST, Command.UIDL, Command.TOP, Command.RETR}
@@ -236,6 +262,8 @@ class Protocol:
 
     def __init__(self) -> None:
         self._state = State.CONNECTED
+        self._prospect = State.CONNECTED
+        """Where the session stands once all that is awaited has been +OK."""
         self._awaited = deque([_Awaited(Command.GREETING, multiline=False)])
         self._challenged = False
         self._body: MultilineReader | None = None
@@ -278,12 +306,14 @@ class Protocol:
         it more than one line or too long a line; ProtocolViolation when the server has
         already said what nobody asked for.
         """
-        move = TRANSITIONS[self._state].get(command)
+        move = TRANSITIONS[self._prospect].get(command)
         if move is None or not self._may_follow(command):
             raise LocalProtocolError(command, self._state)
         line = self._line(command, b" ".join((command.encode(), *arguments)))
         self._refuse_unasked(command)
-        self._state = move.sent
+        if not self._awaited:
+            self._state = move.sent
+        self._prospect = move.ok
         single = bool(arguments) and command in {Command.LIST, Command.UIDL}
         self._awaited.append(_Awaited(command, command in MULTILINE and not single))
         return line
@@ -322,7 +352,7 @@ class Protocol:
         Break the session: no command can be sent any more.
         """
         if self._state is not State.CLOSED:
-            self._state = State.BROKEN
+            self._state = self._prospect = State.BROKEN
 
     def next_event(self) -> Event | Literal[NeedData.NEED_DATA]:
         """
@@ -346,7 +376,10 @@ class Protocol:
         """
         if not self._awaited:
             return True
-        return {command, self._awaited[-1].command} <= SENT_AHEAD
+        last = self._awaited[-1].command
+        if self._state is State.AUTHORIZATION:
+            return command in SENT_BEHIND.get(last, ())
+        return {command, last} <= SENT_AHEAD
 
     def _line(self, name: str, text: bytes, longest: int = LONGEST_COMMAND) -> bytes:
         if any(octet in text for octet in (b"\r", b"\n", b"\0")):
@@ -382,6 +415,10 @@ class Protocol:
         line_end = CRLF if line.endswith(CRLF) else b"\n"
         text = line.removesuffix(line_end)
         if command is Command.AUTH and (text == b"+" or text.startswith(b"+ ")):
+            if len(self._awaited) > 1:  # what stands behind it is taken for the answer
+                raise ProtocolViolation(
+                    command, "a challenge to all that there is", text
+                )
             self._challenged = True
             return Continuation(text[2:])
         reply = parse_reply(command, text)
@@ -410,6 +447,11 @@ class Protocol:
         """
         Count the reply that was awaited as received, and go where it leads.
         """
-        move = TRANSITIONS[self._state][self._awaited.popleft().command]
+        command = self._awaited.popleft().command
+        move = TRANSITIONS[self._state][command]
         self._state = move.ok if ok else move.refused
         self._challenged = False
+        if not self._awaited:
+            self._prospect = self._state
+        elif not ok and command in LOGGING_IN:
+            self.abandon()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from popfetchd.errors import (
@@ -153,6 +153,14 @@ def _refusal_class(command: str, reply: Reply) -> type[ServerRefusal]:
     return LoginDelayed if DELAY_WORDS.search(text) else AuthenticationRefused
 
 
+def means_credentials(text: str) -> bool:
+    """
+    Tell whether the *text* of a -ERR says with a code that they are wrong (RFC 3206 §4).
+    """
+    code = _response_code(text)
+    return code is not None and code.within("AUTH")
+
+
 # -- the greeting ---------------------------------------------------------------------
 
 
@@ -213,6 +221,13 @@ class Capabilities:
             arguments[tag.upper()] = arguments.get(tag.upper(), ()) + tuple(words)
         arguments.pop("", None)
         return cls(arguments)
+
+    @classmethod
+    def of(cls, lines: Iterable[str]) -> Capabilities:
+        """
+        Read what `lines` gave.
+        """
+        return cls.parse("\n".join(lines).encode("latin-1"))
 
     @property
     def lines(self) -> tuple[str, ...]:

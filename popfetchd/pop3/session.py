@@ -15,6 +15,9 @@ Rules of this file:
 - `retrieved` holds each message whose RETR was *sent*, whatever came of it: some servers
   hide or remove such messages at QUIT (Gmail, EXPIRE 0).
 - No refusal repeats a credential, also where the server echoes what it was sent.
+- The short way: who knows what the server announced last time does not ask again, and
+  sends login and first question at once. There every answer is the one expected, or the
+  session breaks (docs/adr/0012-the-short-way.md).
 """
 
 from __future__ import annotations
@@ -28,20 +31,25 @@ from dataclasses import replace
 from enum import StrEnum
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from popfetchd.errors import (
     AuthenticationRefused,
     CommandRefused,
+    InUse,
     LimitExceeded,
     LocalProtocolError,
+    LoginDelayed,
     NetworkError,
     NoMechanism,
+    PopfetchdError,
     ProtocolViolation,
     RemoteError,
     ServerRefusal,
     StlsInjected,
     StlsUnavailable,
+    SystemPermanent,
+    SystemTemporary,
     TokenRefused,
     quote,
 )
@@ -67,6 +75,7 @@ from popfetchd.pop3.replies import (
     Capabilities,
     Greeting,
     Reply,
+    means_credentials,
     parse_drop_listing,
     refusal,
 )
@@ -74,6 +83,7 @@ from popfetchd.pop3.tls import TlsContexts
 from popfetchd.pop3.transport import Transport, connect
 from popfetchd.values import (
     AccessToken,
+    Announced,
     Channel,
     DropListing,
     Listing,
@@ -101,6 +111,20 @@ Octets kept of each reply to TOP. Headers of more than this are an attack; what 
 is thrown away, so that one such message does not hold up its maildrop.
 """
 
+MOST_REMEMBERED = 4_096
+"""Octets of capabilities that are worth remembering. Real ones have some hundreds."""
+
+SPEAKS_OF_ITSELF = (InUse, LoginDelayed, SystemPermanent, SystemTemporary)
+"""Refusals that are meant, whenever a server says them."""
+
+_Answer = TypeVar("_Answer")
+
+Line = tuple[Command, *tuple[bytes, ...]]
+"""A command and its arguments."""
+
+LISTING: tuple[Line, ...] = ((Command.UIDL,), (Command.LIST,))
+"""The question that `Session.listing` takes the answers to."""
+
 PIPELINE_DEPTH = 64
 """
 Commands whose replies are awaited at once. Their octets (at most 18 each, 1.2 kB in all)
@@ -119,16 +143,22 @@ class Occasion(StrEnum):
     LOGIN = "login"
 
 
-def open_session(server: Server, contexts: TlsContexts, deadline: Deadline) -> Session:
+def open_session(
+    server: Server,
+    contexts: TlsContexts,
+    deadline: Deadline,
+    expected: Announced | None = None,
+) -> Session:
     """
     Connect, and return a session that is ready for `login`.
 
-    Takes the greeting, asks CAPA, and starts TLS by STLS where the policy says so.
+    Takes the greeting, asks CAPA unless the answer is *expected*, and starts TLS by STLS
+    where the policy says so.
 
     Raises NetworkError; TlsError (StlsUnavailable, StlsInjected, CertificateRefused …);
     ServerRefusal when the server turns us away; RemoteError; ConfigurationError.
     """
-    session = Session(server, connect(server, contexts, deadline))
+    session = Session(server, connect(server, contexts, deadline), expected=expected)
     session.begin(contexts)
     return session
 
@@ -143,7 +173,11 @@ class Session:
     """
 
     def __init__(
-        self, server: Server, transport: Transport, pace: Pace | None = None
+        self,
+        server: Server,
+        transport: Transport,
+        pace: Pace | None = None,
+        expected: Announced | None = None,
     ) -> None:
         self.id = SessionId(os.urandom(8).hex())
         self.greeting = Greeting("", None)
@@ -161,6 +195,13 @@ class Session:
         self._transport = transport
         self._protocol = Protocol()
         self._pace = pace or Pace()
+        self._expected = expected
+        self._sent: tuple[Line, ...] = ()
+        """The question that went with the login, and is not answered yet."""
+        self._ahead = False
+        """Whether any did."""
+        self._lists_all = True
+        """Whether neither UIDL nor LIST was refused."""
         self._to_ask = False
         """Whether CAPA is still to be asked behind the login."""
         self._unspoken: tuple[bytes, ...] = ()
@@ -202,16 +243,16 @@ class Session:
 
     def begin(self, contexts: TlsContexts) -> None:
         """
-        Take the greeting, ask CAPA, and start TLS if the policy is STLS.
+        Take the greeting, ask CAPA if it is not known, and start TLS by STLS.
 
         `open_session` does this; it is done once.
         """
         with self._breaking():
             self._take_greeting()
-            self._ask_capabilities(Occasion.GREETING)
+            self._learn_capabilities(Occasion.GREETING)
             if self._server.tls.mode is TlsMode.STLS:
                 self._start_tls(contexts)
-                self._ask_capabilities(Occasion.STLS)
+                self._learn_capabilities(Occasion.STLS)
 
     def _take_greeting(self) -> None:
         event = self._event()
@@ -219,6 +260,15 @@ class Session:
         if not event.reply.ok:
             raise refusal(Command.GREETING, event.reply)
         self.greeting = event.greeting
+
+    def _learn_capabilities(self, occasion: Occasion) -> None:
+        """
+        Take those that are expected, or ask.
+        """
+        if self._expected is None:
+            self._ask_capabilities(occasion)
+        else:
+            self.capabilities = Capabilities.of(self._expected.before)
 
     def _ask_capabilities(self, occasion: Occasion) -> None:
         """
@@ -238,7 +288,7 @@ class Session:
         Start TLS inside this connection (RFC 2595 §4), or raise TlsError.
         """
         host = self._server.host
-        if not self.capabilities.has("STLS"):
+        if self._expected is None and not self.capabilities.has("STLS"):
             raise StlsUnavailable(host, "the server does not offer it")
         if not self._exchange(Command.STLS).ok:
             raise StlsUnavailable(host, "the server offered it, and refused it")
@@ -251,11 +301,17 @@ class Session:
     # -- logging in
 
     def login(
-        self, user: str, secret: Secret, mechanism: Mechanism, *, to_list: bool = False
+        self,
+        user: str,
+        secret: Secret,
+        mechanism: Mechanism,
+        *,
+        question: tuple[Line, ...] = (),
     ) -> None:
         """
-        Log in with *mechanism*, and ask CAPA again (RFC 2449 §5): now, or, *to_list*,
-        together with the listing where that saves a round trip.
+        Log in with *mechanism*, and ask CAPA again (RFC 2449 §5): now, or together with
+        the *question* that comes next (LISTING) where that saves a round trip. Where it
+        is known that the server takes both with the login, they go with it.
 
         AUTO takes the strongest that the server offers on this channel (`auth.choose`).
         Raises AuthenticationRefused, InUse, LoginDelayed, SystemTemporary,
@@ -268,18 +324,30 @@ class Session:
         chosen = auth.choose(mechanism, credentials, self.capabilities, tls=tls)
         self.tried = chosen
         exchange = auth.exchange(chosen, credentials, self._server)
-        self._ask_utf8()
-        if exchange:
-            self._unspoken = (credentials.proof,)
-            self._authenticate(chosen, exchange)
-        elif chosen is Mechanism.APOP:
-            self._log_in_apop(credentials)
+        self._unspoken = (credentials.proof,)
+        lines = self._login_lines(chosen, exchange, credentials)
+        if lines and question and self._takes_ahead:
+            self._log_in_ahead(chosen, exchange, lines, question)
         else:
-            self._log_in_user(credentials.name, credentials.proof)
+            self._log_in(chosen, exchange, lines)
         self.mechanism = chosen
-        self._to_ask = to_list and self.capabilities.has("PIPELINING")
+        self._to_ask = self._ahead or (
+            bool(question) and self.capabilities.has("PIPELINING")
+        )
         if not self._to_ask:
             self._ask_capabilities(Occasion.LOGIN)
+
+    @property
+    def _takes_ahead(self) -> bool:
+        """
+        Whether the server announced PIPELINING in both states: in one says nothing of
+        the other, and of the login itself least.
+        """
+        known = self._expected
+        return known is not None and all(
+            Capabilities.of(lines).has("PIPELINING")
+            for lines in (known.before, known.after)
+        )
 
     def _gate(self, secret: Secret) -> None:
         """
@@ -292,32 +360,101 @@ class Session:
         if self.channel.tls_version is None and not may_be_seen:
             raise LocalProtocolError("login without TLS", self.state)
 
-    def _ask_utf8(self) -> None:
+    @property
+    def _wants_utf8(self) -> bool:
         """
-        Have messages sent as they are, and not in a form for older clients (RFC 6856).
+        Whether to have messages sent as they are, and not in a form for older clients
+        (RFC 6856).
 
-        Here it is allowed: after STLS, before the login. A refusal is the server's loss of
-        what it announced, no reason to leave its mail there. Why at all, and why no LANG:
+        Before the login it is allowed, after STLS. A refusal is the server's loss of what
+        it announced, no reason to leave its mail there. Why at all, and why no LANG:
         docs/adr/0009-utf8.md.
         """
-        if self._server.utf8 and self.capabilities.has("UTF8"):
-            self._exchange(Command.UTF8)
+        return self._server.utf8 and self.capabilities.has("UTF8")
 
-    def _log_in_user(self, name: bytes, password: bytes) -> None:
+    def _log_in(
+        self,
+        chosen: Mechanism,
+        exchange: sasl.SaslMechanism | None,
+        lines: tuple[Line, ...],
+    ) -> None:
+        """
+        Log in step by step: by an *exchange*, or by *lines*.
+        """
+        if self._wants_utf8:
+            self._exchange(Command.UTF8)
+        if exchange:
+            self._authenticate(chosen, exchange)
+        else:
+            for line in lines:
+                self._demand(*line)
+
+    def _log_in_ahead(
+        self,
+        chosen: Mechanism,
+        exchange: sasl.SaslMechanism | None,
+        lines: tuple[Line, ...],
+        question: tuple[Line, ...],
+    ) -> None:
+        """
+        Send *lines*, CAPA and *question* at once, and hear what becomes of the login.
+
+        Nothing of this is sent before the greeting, none of it retrieves or marks. After
+        a refusal the session is broken: what stood behind it was said to nobody.
+        """
+        utf8: tuple[Line, ...] = ((Command.UTF8,),) if self._wants_utf8 else ()
+        self._listen_before(lines[0][0])
+        self._ahead, self._sent = True, question
+        with self._breaking():
+            every = (*utf8, *lines, (Command.CAPA,), *question)
+            self._write(b"".join(self._protocol.send(*line) for line in every))
+            for _ in utf8:
+                _reply(self._event())
+            for command, *_ in lines:
+                reply = _reply(self._event())
+                if not reply.ok:
+                    raise self._login_refusal(command, chosen, exchange, reply)
+            if exchange:
+                exchange.finish()
+
+    def _login_refusal(
+        self,
+        command: Command,
+        chosen: Mechanism,
+        exchange: sasl.SaslMechanism | None,
+        reply: Reply,
+    ) -> RemoteError:
+        if exchange:
+            return self._auth_refusal(chosen, exchange, reply)
+        return self._refusal(command, reply)
+
+    def _login_lines(
+        self,
+        chosen: Mechanism,
+        exchange: sasl.SaslMechanism | None,
+        credentials: Credentials,
+    ) -> tuple[Line, ...]:
+        """
+        Return the commands that are the whole of a login; none where it takes answers.
+        """
+        if exchange:
+            line = self._auth_line(exchange) if exchange.whole else None
+            return () if line is None else (line,)
+        if chosen is Mechanism.APOP:
+            return self._apop_lines(credentials)
+        name, password = credentials.name, credentials.proof
         _must_fit(Mechanism.USER, b"USER", name)
         _must_fit(Mechanism.USER, b"PASS", password)
-        self._unspoken = (password,)
-        self._demand(Command.USER, name)
-        self._demand(Command.PASS, password)
+        return (Command.USER, name), (Command.PASS, password)
 
-    def _log_in_apop(self, credentials: Credentials) -> None:
+    def _apop_lines(self, credentials: Credentials) -> tuple[Line, ...]:
         if self.greeting.timestamp is None:
             problem = "the greeting has no timestamp of the form that is safe to answer"
             raise NoMechanism(Mechanism.APOP, problem)
         name, digest = auth.apop(self.greeting.timestamp, credentials)
         _must_fit(Mechanism.APOP, b"APOP", name, digest)
         self._unspoken = (credentials.proof, digest)
-        self._demand(Command.APOP, name, digest)
+        return ((Command.APOP, name, digest),)
 
     def _authenticate(self, chosen: Mechanism, exchange: sasl.SaslMechanism) -> None:
         """
@@ -364,27 +501,38 @@ class Session:
     def _begin_auth(self, exchange: sasl.SaslMechanism) -> bytes | None:
         """
         Send AUTH; return the initial response if it has yet to be sent.
+        """
+        line = self._auth_line(exchange)
+        if line is not None:
+            self._write(self._protocol.send(*line))
+            return None
+        self._write(self._protocol.send(Command.AUTH, exchange.name.encode()))
+        return exchange.initial()
+
+    def _auth_line(self, exchange: sasl.SaslMechanism) -> Line | None:
+        """
+        Return AUTH with the initial response, where it may stand in its line.
 
         RFC 5034 §4: with the command only if CAPA listed SASL and the line is not too
         long; otherwise it answers an empty challenge.
         """
         name, initial = exchange.name.encode(), exchange.initial()
         listed = exchange.ahead and exchange.name in self.capabilities.sasl
-        if initial is not None and listed:
-            encoded = sasl.encode_initial(initial)
-            if _fits(b"AUTH", name, encoded):
-                self._spoken(initial)
-                self._write(self._protocol.send(Command.AUTH, name, encoded))
-                return None
-        self._write(self._protocol.send(Command.AUTH, name))
-        return initial
+        if initial is None or not listed:
+            return None
+        encoded = sasl.encode_initial(initial)
+        if not _fits(b"AUTH", name, encoded):
+            return None
+        self._spoken(initial)
+        return Command.AUTH, name, encoded
 
     def _spoken(self, answer: bytes) -> bytes:
         """
         Return *answer* in base64, which no error is to repeat.
         """
         encoded = sasl.encode(answer)
-        self._unspoken = (*self._unspoken, encoded)
+        if encoded not in self._unspoken:
+            self._unspoken = (*self._unspoken, encoded)
         return encoded
 
     @contextmanager
@@ -418,34 +566,54 @@ class Session:
         is raised unless STAT tells that the maildrop is empty. A refusal that has a
         response code, e.g. [SYS/TEMP], is always raised.
         """
-        commands = (Command.UIDL, Command.LIST)
-        pipelined = self.capabilities.has("PIPELINING")
-        groups = [commands] if pipelined else [commands[:1], commands[1:]]
-        answers: dict[Command, bytes | ServerRefusal] = {}
-        for group in groups:
-            self._send_all(group)
-            answers.update(
-                {command: self._listing_answer(command) for command in group}
-            )
+        answers = dict(self._asked(LISTING, self._listing_answer))
         return self._listed(answers[Command.UIDL], answers[Command.LIST])
 
-    def _send_all(self, commands: tuple[Command, ...]) -> None:
+    def _asked(
+        self, question: tuple[Line, ...], answer: Callable[[Command], _Answer]
+    ) -> Iterator[tuple[Command, _Answer]]:
         """
-        Send *commands*, behind the CAPA that is owed since the login, if it is.
+        Yield the *answer* to each line of *question*; ask first, unless that is done.
         """
+        pipelined = self._sent == question or self.capabilities.has("PIPELINING")
+        for group in [question] if pipelined else [(line,) for line in question]:
+            self._send_all(group)
+            for command, *_ in group:
+                yield command, answer(command)
+
+    def _send_all(self, question: tuple[Line, ...]) -> None:
+        """
+        Send *question*, unless it went with the login, behind the CAPA that is owed since
+        then, and hear that.
+        """
+        if self._sent != question:
+            lines = ((Command.CAPA,), *question) if self._to_ask else question
+            self._listen_before(lines[0][0])
+            with self._breaking():
+                self._write(b"".join(self._protocol.send(*line) for line in lines))
+        self._sent = ()
         if self._to_ask:
-            commands = (Command.CAPA, *commands)
-        self._listen_before(commands[0])
+            self._to_ask = False
+            self._hear_capabilities(Occasion.LOGIN, self._hear(Command.CAPA))
+
+    def _hear(self, command: Command) -> Reply:
+        """
+        Return the next reply. On the short way its -ERR to *command* ends the session.
+
+        It may be an answer to where the session stood before the login: believed, it
+        would make strangers of all messages.
+        """
         with self._breaking():
-            self._write(b"".join(self._protocol.send(command) for command in commands))
-            if self._to_ask:
-                self._to_ask = False
-                self._hear_capabilities(Occasion.LOGIN, _reply(self._event()))
+            reply = _reply(self._event())
+            if self._ahead and not reply.ok:
+                raise self._refusal(command, reply)
+        return reply
 
     def _listing_answer(self, command: Command) -> bytes | ServerRefusal:
-        reply = _reply(self._event())
+        reply = self._hear(command)
         if reply.ok:
             return self._collect("LISTING_OCTETS", LISTING_OCTETS)
+        self._lists_all = False
         return self._refusal(command, reply)
 
     def _listed(
@@ -463,6 +631,48 @@ class Session:
                 parse_scan_listing(sizes) if isinstance(sizes, bytes) else {},
                 parse_unique_id_listing(ids) if isinstance(ids, bytes) else {},
             )
+
+    # -- what it was like
+
+    @property
+    def announced_in_all(self) -> Announced | None:
+        """
+        What CAPA said before the login and behind it, for a later session to expect.
+
+        None where it was not asked, or refused, or said more than is worth to remember;
+        or where the listing was refused in part: no short way leads there.
+        """
+        known = self._expected
+        before = known.before if known else self._announced_before()
+        after = self.announced.get(Occasion.LOGIN)
+        if before is None or after is None or not self._lists_all:
+            return None
+        octets = sum(map(len, (*before, *after.lines)))
+        return Announced(before, after.lines) if octets <= MOST_REMEMBERED else None
+
+    def _announced_before(self) -> tuple[str, ...] | None:
+        occasions = (Occasion.STLS, Occasion.GREETING)  # what TLS made void, is
+        asked = next((each for each in occasions if each in self.announced), None)
+        said = self.announced[asked] if asked else None
+        if said is None:
+            return None
+        # It may have heard the password in an earlier session.
+        masked = self._masked("\n".join(said.lines).encode("latin-1"))
+        return tuple(masked.decode("latin-1").split("\n"))
+
+    def may_be_untimely(self, error: PopfetchdError) -> bool:
+        """
+        Tell whether *error* may come of the short way: of what was not asked, or was
+        said too soon. What the server says of itself or, with a code, of the credentials
+        is believed (no second login, which might lock the account).
+        """
+        if self._expected is None or not isinstance(error, NetworkError | RemoteError):
+            return False
+        if isinstance(error, AuthenticationRefused):
+            return self._ahead and not means_credentials(error.text)
+        return not isinstance(error, SPEAKS_OF_ITSELF)
+
+    # -- some messages
 
     def top(
         self, numbers: Iterable[MessageNumber], lines: int = 0

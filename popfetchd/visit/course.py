@@ -38,6 +38,7 @@ from popfetchd.pop3.session import Session
 from popfetchd.selection import blamed, is_quarantined, rests
 from popfetchd.values import (
     Account,
+    Announced,
     Archived,
     Channel,
     Destination,
@@ -45,6 +46,7 @@ from popfetchd.values import (
     Failure,
     Listed,
     MessageNumber,
+    Recollection,
     Recorded,
     RowId,
     Secret,
@@ -119,7 +121,8 @@ class Means:
     """
 
     ledger: Ledger
-    connect: Callable[[Server, Deadline], Session]
+    connect: Callable[[Server, Deadline, Announced | None], Session]
+    """Returns a session that is ready to log in; it asks CAPA unless that is known."""
     archive: Callable[[Account, Destination], Archive]
     """Opens the archive at a destination; the caller closes it."""
     secret: Callable[[SecretSource], Secret]
@@ -185,6 +188,8 @@ class Course:
         """What the session retrieves though it is known to be archived."""
         self.habits = account.habits
         """What is known of the server, and what it has announced."""
+        self.recollection: Recollection | None = None
+        """What the last session left to the next one."""
         self.full: NearlyFull | None = None
         """Why the visit retrieved less than it wanted."""
 

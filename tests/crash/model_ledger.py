@@ -50,6 +50,7 @@ WRITES = tuple(
         "damage",
         "heal",
         "save_state",
+        "save_visit",
     )
     if hasattr(Ledger, name)
 )

@@ -31,6 +31,7 @@ from popfetchd.report import after
 from popfetchd.values import (
     Account,
     AccountName,
+    Announced,
     ArchiveFormat,
     Destination,
     Every,
@@ -167,7 +168,7 @@ class World:
     def _poll(self, fate: Fate) -> PollReport | None:
         means = Means(
             self.ledger,
-            lambda *_where: self._connect(fate),
+            lambda _server, _deadline, expected: self._connect(fate, expected),
             self._open_archive,
             lambda source: source.secret,
             self.now,
@@ -178,15 +179,17 @@ class World:
             before = self.ledger.state(self.account.name)
             report = poll_module.poll(self.account, means, stop=Event())
             with suppress(LedgerError):  # as the service does
-                self.ledger.save_state(self.account.name, after(before, report))
+                state = after(before, report)
+                self.ledger.save_visit(self.account.name, state, report.recollection)
         except Ended:
             return None
         if isinstance(report.failure, Unexpected):
             raise Broken("an error of ours") from report.failure
         return report
 
-    def _connect(self, fate: Fate) -> Session:
-        session = Session(self.account.server, self.server.connect(fate))
+    def _connect(self, fate: Fate, expected: Announced | None) -> Session:
+        transport = self.server.connect(fate)
+        session = Session(self.account.server, transport, expected=expected)
         session.begin(TlsContexts())
         return session
 

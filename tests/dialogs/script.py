@@ -5,6 +5,8 @@ A `.dialog` file, line by line:
 
 - `# text` a comment; the first says what must be true.
 - `tls: stls`, `timeout: 0.1` how the client is set up (default: none, 5).
+- `expects: PIPELINING, SASL PLAIN` what the client knows of an earlier session, before
+  the login and behind it: it takes the short way, `ask:plain` being a login by it.
 - `do: login list retrieve quit` what the client does; a word may have arguments after
   colons, e.g. `login:apop`, `retrieve:1:2`; `token:xoauth2` is a login by access token.
 - `S: text` the server sends the text and CRLF; `s: text` sends it as it is;
@@ -48,10 +50,11 @@ from popfetchd.pop3.protocol import (
     Command,
     Protocol,
 )
-from popfetchd.pop3.session import Session, open_session
+from popfetchd.pop3.session import LISTING, Session, open_session
 from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import (
     AccessToken,
+    Announced,
     Listing,
     Mechanism,
     MessageNumber,
@@ -89,6 +92,7 @@ class Dialog:
     tls: TlsMode = TlsMode.NONE
     timeout: float = PATIENCE
     racy: bool = False
+    expects: Announced | None = None
 
     def groups(self) -> Iterator[tuple[str, list[bytes]]]:
         """
@@ -147,6 +151,9 @@ def _take(dialog: Dialog, line: str) -> None:
         dialog.timeout = float(rest)
     elif word == "racy:":
         dialog.racy = True
+    elif word == "expects:":
+        known = tuple(rest.split(", "))
+        dialog.expects = Announced(known, known)
     elif word == "=":
         dialog.results.append(rest)
     elif word in {"TLS", "EOF", "SILENCE"}:
@@ -221,8 +228,9 @@ def _pieces(octets: bytes, cuts: set[int] | None) -> Iterator[bytes]:
 
 
 def _send(protocol: Protocol, lines: list[bytes]) -> None:
+    challenged = protocol.step == "AUTH"
     for line in lines:
-        if protocol.step == "AUTH":
+        if challenged:
             sent = protocol.answer(line[:-2])
         else:
             keyword, *arguments = line[:-2].split(b" ", 1)
@@ -366,7 +374,9 @@ def act(
         policy = TlsPolicy(dialog.tls, ca_file)
         place = Server("127.0.0.1", server.port, policy, dialog.timeout)
         with _telling(results):
-            session = open_session(place, TlsContexts(), Deadline(PATIENCE))
+            session = open_session(
+                place, TlsContexts(), Deadline(PATIENCE), dialog.expects
+            )
             with session:
                 with _telling(results):
                     for action in dialog.actions:
@@ -389,6 +399,10 @@ def _acted(session: Session, action: str, *arguments: str) -> Iterator[str]:
     """
     if action == "login":
         session.login(USER, Secret(PASSWORD), Mechanism(*arguments or ("auto",)))
+        yield "login"
+    elif action == "ask":
+        mechanism = Mechanism(*arguments or ("auto",))
+        session.login(USER, Secret(PASSWORD), mechanism, question=LISTING)
         yield "login"
     elif action == "mechanism":
         yield f"mechanism {session.mechanism}"

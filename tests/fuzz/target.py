@@ -50,10 +50,11 @@ from popfetchd.pop3.replies import (
     refusal,
 )
 from popfetchd.pop3.sasl import scram
-from popfetchd.pop3.session import TOP_OCTETS, Session
+from popfetchd.pop3.session import LISTING, TOP_OCTETS, Session
 from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import (
     AccessToken,
+    Announced,
     Channel,
     Mechanism,
     MessageNumber,
@@ -79,6 +80,12 @@ NUMBERS = (MessageNumber(1), MessageNumber(2), MessageNumber(7))
 LONGEST_SEED = 4096
 """Octets: a longer story shows a limit, and would only slow the fuzzer down."""
 
+EXPECTED = Announced(
+    ("PIPELINING", "SASL PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256 EXTERNAL", "UTF8"),
+    ("PIPELINING",),
+)
+"""What the client knows that takes the short way."""
+
 COMMANDS: tuple[tuple[Command, ...], ...] = (
     (Command.CAPA,),
     (Command.AUTH,),
@@ -99,7 +106,8 @@ class Foul(Exception):
 @dataclass(frozen=True)
 class Story:
     """
-    What a server says, and to whom. *choice* picks the mechanism and the TLS mode.
+    What a server says, and to whom. *choice* picks the mechanism, the TLS mode, and whether
+    the client takes the short way.
     """
 
     choice: int
@@ -182,10 +190,12 @@ def visit(story: Story) -> list[str]:
     if mode is TlsMode.IMPLICIT:
         transport.start_tls(TlsContexts())
     server = Server("h", 110, TlsPolicy(mode, client_cert=CERTIFICATE), 1.0)
-    session = Session(server, transport)  # type: ignore[arg-type]
     mechanisms = list(Mechanism)
+    short = story.choice // len(modes) // len(mechanisms) % 2
+    expected = EXPECTED if short else None
+    session = Session(server, transport, expected=expected)  # type: ignore[arg-type]
     mechanism = mechanisms[story.choice // len(modes) % len(mechanisms)]
-    for step in _steps(session, mechanism, _secret(mechanism, mode)):
+    for step in _steps(session, mechanism, _secret(mechanism, mode), short=bool(short)):
         with _expecting(told):
             step()
         if session.state in {"BROKEN", "CLOSED"}:
@@ -204,10 +214,13 @@ def _secret(mechanism: Mechanism, mode: TlsMode) -> Secret:
 
 
 def _steps(
-    session: Session, mechanism: Mechanism, secret: Secret
+    session: Session, mechanism: Mechanism, secret: Secret, *, short: bool
 ) -> Iterator[Callable[[], object]]:
     yield lambda: session.begin(TlsContexts())
-    yield lambda: session.login("mary", secret, mechanism)
+    question = LISTING if short else ()
+    yield lambda: session.login("mary", secret, mechanism, question=question)
+    if short:
+        yield lambda: _see_listing(session)
     yield session.stat
     yield lambda: _see_listing(session)
     yield lambda: [_see_head(head) for _, head in session.top(NUMBERS)]

@@ -39,6 +39,9 @@ class SaslMechanism(ABC):
     ahead = True
     """Whether the initial response may stand in the line of AUTH, where it fits."""
 
+    whole = False
+    """Whether the initial response is all that there is to say."""
+
     told = b""
     """Why the server refuses, as far as it told in a challenge; decoded, not escaped."""
 

@@ -19,6 +19,7 @@ class Plain(SaslMechanism):
     """
 
     name = "PLAIN"
+    whole = True
 
     def __init__(self, user: bytes, password: bytes) -> None:
         self._message = b"\0".join((b"", user, password))
@@ -99,6 +100,7 @@ class External(SaslMechanism):
     """
 
     name = "EXTERNAL"
+    whole = True
 
     def __init__(self, user: bytes) -> None:
         self._user = user
