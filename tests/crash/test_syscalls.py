@@ -77,7 +77,7 @@ def copy(disk, source, name, target, to):
     octets = (source / name).read_bytes()
     with open(target / to, "xb", buffering=0) as file:
         while octets:
-            octets = octets[file.write(octets[:4096]):]
+            octets = octets[file.write(octets[:8]):]
 popfetchd.archive.maildir.publish = copy
 """,
         "--scene maildir-never-fresh --harm kill --sample 20",
