@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,14 +84,17 @@ def page(name: str, peers: Sequence[Peer], chosen: argparse.Namespace) -> Path:
             chosen.accounts, chosen.every, chosen.minutes, chosen.pages
         )
     profile = None if name == MEMORY else PROFILES[name]
-    archives = DISK if profile and profile.on_disk else FAST
-    with KINDS[chosen.server]() as server:
-        bench = Bench(server, archives, chosen.rounds)
+    place = DISK if profile and profile.on_disk else FAST
+    with (
+        KINDS[chosen.server]() as server,
+        tempfile.TemporaryDirectory(dir=place) as archives,
+    ):
+        bench = Bench(server, Path(archives), chosen.rounds)
         if profile is None:
             return memory.chart(bench, chosen.pages)
         say(f"{name}: {profile.says}")
         found = measure(profile, peers, bench)
-    return pages.write(profile, found, archives, chosen.pages)
+    return pages.write(profile, found, place, chosen.pages)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ What does it cost to make a batch of files durable? Four ways, interleaved.
 - pool:   the same, in a few threads (the file system joins their journal commits)
 - range:  sync_file_range(WRITE) on every file first, to start the write-back; then each
 - syncfs: one syncfs for the whole file system. It also waits for what other programs
-          wrote there, and tells errors of ours only since Linux 5.8
+          wrote there, and tells of every loss only since Linux 5.17 (docs/adr/0007-fsync.md)
 
 Rules of this file: every way writes the same octets into new files; rounds alternate
 between the ways, and the table gives medians and the ratio to `each` round by round.

@@ -70,7 +70,7 @@ def keep(archive, book, account, number):
     listed = Listed(SessionId("s"), MessageNumber(1), uid, Octets(len(octets)))
     spool = archive.spool(listed, book.reserve(1)[0])
     spool.write(octets)
-    proved = archive.prove(spool.finish())
+    proved = archive.prove([spool.finish()])[0]
     with archive.publishing(archive.directory, book.left_open) as left:
         assert [] == left, left
         (row,) = book.record(account, [proved], archive.place)

@@ -71,7 +71,7 @@ class Trial:
         for number, octets in enumerate(messages, 1):
             spool = self.archive.spool(LISTED, number)
             spool.write(octets)
-            found.append(self.archive.prove(spool.finish()))
+            found.append(self.archive.prove([spool.finish()])[0])
         return found
 
     def recorded(self, proved):

@@ -71,7 +71,7 @@ def archived(directory, octets):
     """
     trial = Trial(directory).open()
     spooled = trial.spooled(octets)
-    trial.archive.prove(spooled)
+    trial.archive.prove([spooled])
     recorded = Recorded(RowId(1), spooled.copy, spooled.fingerprint.content)
     trial.archive.publish([recorded])
     trial.archive.discard(spooled.copy)

@@ -70,7 +70,7 @@ class Trial:
         A message that is spooled, proved and recorded: where a crash leaves an open row.
         """
         spooled = self.spooled(octets, number)
-        self.archive.prove(spooled)
+        self.archive.prove([spooled])
         return Recorded(RowId(number), spooled.copy, spooled.fingerprint.content)
 
     def has(self, folder):
@@ -260,7 +260,7 @@ def test_an_unproved_message_is_gone(trial):
     (trial.path / "tmp" / spooled.copy.base).write_bytes(b"something else")
 
     with pytest.raises(NotProved):
-        trial.archive.prove(spooled)
+        trial.archive.prove([spooled])
     assert [] == trial.has("tmp")
 
 

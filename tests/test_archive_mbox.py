@@ -108,7 +108,7 @@ class Trial:
         Messages that are spooled and proved; numbered from 1.
         """
         return [
-            self.archive.prove(self.spooled(octets, number))
+            self.archive.prove([self.spooled(octets, number)])[0]
             for number, octets in enumerate(messages, len(self.rows) + 1)
         ]
 

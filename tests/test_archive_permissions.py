@@ -71,7 +71,7 @@ def archived(form, template, permissions, disk=None):
     try:
         spool = archive.spool(LISTED, 1)
         spool.write(LETTER)
-        proved = archive.prove(spool.finish())
+        proved = archive.prove([spool.finish()])[0]
         copy = proved.spooled.copy
         with archive.publishing(copy.directory, lambda _: LeftOpen((), {})):
             (copy,) = archive.place([copy])

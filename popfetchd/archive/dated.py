@@ -145,12 +145,15 @@ class Dated:
         name = names.final_name(base, fingerprint.stored) if bears_name else base
         return Copy(kind, path, base, name, self._spool.path)
 
-    def prove(self, spooled: Spooled) -> Verified:
+    def prove(self, batch: Sequence[Spooled]) -> list[Verified]:
         """
-        Make the spool file durable and compare what the disk returns; once for each.
+        Make the spool files durable and compare what the disk returns; once for each.
         """
+        self._spool.prove({s.copy.base: s.fingerprint.content for s in batch})
+        return [self._verified(spooled) for spooled in batch]
+
+    def _verified(self, spooled: Spooled) -> Verified:
         copy = spooled.copy
-        self._spool.prove(copy.base, spooled.fingerprint.content)
         if copy.format is ArchiveFormat.MAILDIR:
             return Verified(spooled)
         return sized(spooled, measured(self._disk, self._spool.folder, copy.base))

@@ -11,17 +11,22 @@ Rules of this file:
 
 from __future__ import annotations
 
-import errno
 import fcntl
+import importlib
 import os
+import re
 import struct
 
-from collections.abc import Callable
+from types import ModuleType
 from typing import Protocol
 
 
-RENAME_NOREPLACE = 1
-"""Do not overwrite the target (linux/fs.h)."""
+TELLING = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x01021994})
+"""The file systems (linux/magic.h: ext4, XFS, Btrfs, tmpfs) whose syncfs(2) makes all
+last, and tells of each page that was lost. Others may do so too: it is not known."""
+
+TELLING_SINCE = (5, 17)
+"""Linux: since 5.8 syncfs tells of lost pages, since 5.17 of a failed commit as well."""
 
 FLOCK = "hhqqi0q"
 """struct flock (fcntl.h): type, whence, start, length, pid; 0 long reaches to the end."""
@@ -44,6 +49,12 @@ class Disk(Protocol):
 
     def fsync(self, fd: int) -> None:
         """Of a file or of a directory."""
+
+    def sync_all(self, fd: int) -> None:
+        """The whole file system of *fd*; tells of what was lost since *fd* was opened."""
+
+    def tells_of_losses(self, fd: int) -> bool:
+        """Whether `sync_all` makes all last there, and an error is never kept back."""
 
     def drop_pages(self, fd: int) -> None:
         """Forget the cached pages, so that what is read next comes from the disk."""
@@ -108,6 +119,13 @@ class RealDisk:
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 
+    def sync_all(self, fd: int) -> None:
+        _libc().sync_all(fd)
+
+    def tells_of_losses(self, fd: int) -> bool:
+        new = _version(os.uname().release) >= TELLING_SINCE
+        return new and _libc().file_system(fd) in TELLING
+
     def drop_pages(self, fd: int) -> None:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -141,13 +159,8 @@ class RealDisk:
         )
 
     def rename(self, name: str, folder: int, to: str, to_folder: int) -> None:
-        # Python has no renameat2; what it has would overwrite.
-        import ctypes  # noqa: PLC0415 -- where there are no links only
-
-        old, new = os.fsencode(name), os.fsencode(to)
-        if _renameat2()(folder, old, to_folder, new, RENAME_NOREPLACE):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), to)
+        # What Python has would overwrite.
+        _libc().rename(folder, name, to_folder, to)
 
     def unlink(self, name: str, folder: int) -> None:
         os.unlink(name, dir_fd=folder)
@@ -166,20 +179,10 @@ class RealDisk:
         return os.geteuid()
 
 
-def _renameat2() -> Callable[[int, bytes, int, bytes, int], int]:
-    import ctypes  # noqa: PLC0415 -- where there are no links only
+def _libc() -> ModuleType:
+    return importlib.import_module("popfetchd.archive.libc")
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        function = libc.renameat2
-    except AttributeError:  # a C library older than 2018
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-    function.argtypes = (
-        ctypes.c_int,
-        ctypes.c_char_p,
-        ctypes.c_int,
-        ctypes.c_char_p,
-        ctypes.c_uint,
-    )
-    renameat2: Callable[[int, bytes, int, bytes, int], int] = function
-    return renameat2
+
+def _version(release: str) -> tuple[int, ...]:
+    # "6.1.0-18-amd64": whatever follows the two numbers, distributions disagree on.
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])

@@ -243,31 +243,51 @@ def prove(disk: Disk, folder: Folder, name: str, content: ContentDigest) -> None
 
     Raises NotProved when the disk returns other octets than those of *content*, and
     ArchiveError when a step fails.
-    """
-    try:
-        sync_file(disk, folder, name)
-        found = digest(disk, folder, name)
-    except ArchiveError:
-        condemn(disk, folder, name)
-        raise
-    if found != content:
-        condemn(disk, folder, name)
-        raise NotProved("read back", folder / name, "other octets than written")
-
-
-def sync_file(disk: Disk, folder: Folder, name: str) -> None:
-    """
-    Fsync file *name* and forget its cached pages.
 
     The descriptor is not the one that wrote: a batch of files would hold too many. A
     page lost in between is still reported here (Linux since 4.16 keeps what nobody was
     told); and were it not, the octets read back would tell.
     """
-    with opened(disk, folder, name) as fd:
-        with step("fsync", folder, name):
-            disk.fsync(fd)
-        with step("fadvise", folder, name):
-            disk.drop_pages(fd)
+    with _or_condemned(disk, folder, name) as fd:
+        sync_file(disk, fd, folder, name)
+        _compare(disk, fd, folder, name, content)
+
+
+def read_back(disk: Disk, folder: Folder, name: str, content: ContentDigest) -> None:
+    """
+    Do the same with a file that is durable already.
+    """
+    with _or_condemned(disk, folder, name) as fd:
+        _compare(disk, fd, folder, name, content)
+
+
+@contextmanager
+def _or_condemned(disk: Disk, folder: Folder, name: str) -> Iterator[int]:
+    try:
+        with opened(disk, folder, name) as fd:
+            yield fd
+    except ArchiveError:
+        condemn(disk, folder, name)
+        raise
+
+
+def sync_file(disk: Disk, fd: int, folder: Folder, name: str) -> None:
+    """
+    Fsync *fd*, which is file *name* in *folder*.
+    """
+    with step("fsync", folder, name):
+        disk.fsync(fd)
+
+
+def _compare(
+    disk: Disk, fd: int, folder: Folder, name: str, content: ContentDigest
+) -> None:
+    with step("fadvise", folder, name):
+        disk.drop_pages(fd)
+    with step("read back", folder, name):
+        found = _digest(disk, fd)
+    if found != content:
+        raise NotProved("read back", folder / name, "other octets than written")
 
 
 def sync_found(disk: Disk, folder: Folder, name: str, content: ContentDigest) -> bool:

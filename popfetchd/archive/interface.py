@@ -27,8 +27,8 @@ class Archive(Protocol):
     """
     The destination of one account's messages.
 
-    In order: `open`; `settle` what a crash left, `sweep`; then for each batch `spool`
-    and `prove`, and within `publishing`: (the ledger records, asking `place`),
+    In order: `open`; `settle` what a crash left, `sweep`; then for each batch `spool`,
+    `prove`, and within `publishing`: (the ledger records, asking `place`),
     `publish`, (the ledger commits); then `discard`; `close`. `prove` may run in another
     thread than `spool`. Each raises ArchiveError (DiskFull, NotProved, UnsafeArchive)
     when a step of it fails.
@@ -40,8 +40,8 @@ class Archive(Protocol):
     def spool(self, listed: Listed, number: int) -> SpoolFile:
         """Open a spool file for *listed*; *number* is one that the ledger reserved."""
 
-    def prove(self, spooled: Spooled) -> Verified:
-        """Make the spool file durable, read it back, compare; once for each."""
+    def prove(self, batch: Sequence[Spooled]) -> list[Verified]:
+        """Make the spool files durable, read them back, compare; once for each."""
 
     def publishing(
         self, directory: Path, left_open: Callable[[Path], LeftOpen]

@@ -242,7 +242,7 @@ class MboxLock:
         mark = self._mark + self._path + b"\n"
         file.write(mark)
         file.close()
-        self._spool.prove(base, ContentDigest(hashlib.sha256(mark).digest()))
+        self._spool.prove({base: ContentDigest(hashlib.sha256(mark).digest())})
         return base
 
     def _dot_locked(self, base: str) -> bool:

@@ -33,7 +33,6 @@ from popfetchd.archive.durable import (
     digest,
     let_go,
     look,
-    prove,
     publish,
     step,
     sync_folder,
@@ -41,6 +40,7 @@ from popfetchd.archive.durable import (
 )
 from popfetchd.archive.finding import Finder, Way
 from popfetchd.archive.folders import reach, reach_within, sync_above, sync_names
+from popfetchd.archive.proving import Prover
 from popfetchd.archive.spool import SpoolFile
 from popfetchd.archive.spooling import SpoolFolder, share, sweep, unlink
 from popfetchd.errors import ArchiveError, UnsafeArchive
@@ -109,6 +109,7 @@ class Maildir:
         self._opened_at = 0.0
         self._anchored = False
         self._place: Place | None = None
+        self._prover = Prover(self._disk, now)
         self._held = ExitStack()
         self._finder: Finder | None = None
         self._spool: SpoolFolder | None = None
@@ -195,15 +196,15 @@ class Maildir:
         file = NewFile(self._disk, self._at.tmp, base, self._permissions)
         return SpoolFile(file, evidence, visit_started=self._opened_at)
 
-    def prove(self, spooled: Spooled) -> Verified:
+    def prove(self, batch: Sequence[Spooled]) -> list[Verified]:
         """
-        Make the spool file durable and compare what the disk returns; once for each.
+        Make the spool files durable and compare what the disk returns; once for each.
 
         When a step fails, or the octets differ (NotProved), the file is unlinked.
         """
-        copy = self._mine(spooled.copy)
-        prove(self._disk, self._at.tmp, copy.base, spooled.fingerprint.content)
-        return Verified(spooled)
+        contents = {self._mine(s.copy).base: s.fingerprint.content for s in batch}
+        self._prover.prove(self._at.tmp, contents)
+        return [Verified(spooled) for spooled in batch]
 
     def publishing(
         self,

@@ -175,16 +175,18 @@ class Mbox:
 
         return SpoolFile(file, evidence, visit_started=self._opened_at)
 
-    def prove(self, spooled: Spooled) -> Verified:
+    def prove(self, batch: Sequence[Spooled]) -> list[Verified]:
         """
-        Make the spool file durable and compare what the disk returns; once for each.
+        Make the spool files durable and compare what the disk returns; once for each.
 
-        Now it is also known how much room its message takes in the mbox.
+        Now it is also known how much room their messages take in the mbox.
         """
-        copy = self._mine(spooled.copy)
-        self._spool.prove(copy.base, spooled.fingerprint.content)
-        extent = measured(self._disk, self._spool.folder, copy.base)
-        return sized(spooled, extent)
+        contents = {self._mine(s.copy).base: s.fingerprint.content for s in batch}
+        self._spool.prove(contents)
+        return [sized(spooled, self._extent(spooled.copy)) for spooled in batch]
+
+    def _extent(self, copy: Copy) -> Extent:
+        return measured(self._disk, self._spool.folder, copy.base)
 
     def _entry(self, copy: Copy) -> Iterator[bytes]:
         return entry(self._disk, self._spool_of(copy).folder, copy.base)

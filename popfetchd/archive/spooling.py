@@ -22,7 +22,7 @@ import fcntl
 import os
 import re
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -37,12 +37,12 @@ from popfetchd.archive.durable import (
     let_go,
     look,
     opened,
-    prove,
     step,
     sync_folder,
     write_all,
 )
 from popfetchd.archive.folders import reach, sync_above
+from popfetchd.archive.proving import Prover
 from popfetchd.errors import ArchiveError, NotProved
 from popfetchd.values import PRIVATE, ContentDigest, LedgerId, Permissions
 
@@ -82,6 +82,7 @@ class SpoolFolder:
         self._side = f"highest.L{ledger}"
         self._host = host
         self._now = now
+        self._prover = Prover(disk, now)
         self._disk = disk
         self._permissions = permissions
         self._anchored = False
@@ -145,11 +146,11 @@ class SpoolFolder:
         base = names.new_base(self._now(), self.ledger, number, self._host)
         return base, NewFile(self._disk, self.folder, base, self._permissions)
 
-    def prove(self, base: str, content: ContentDigest) -> None:
+    def prove(self, files: Mapping[str, ContentDigest]) -> None:
         """
-        Make the file durable and compare what the disk returns; see durable.prove.
+        Make the files durable and compare what the disk returns; see proving.py.
         """
-        prove(self._disk, self.folder, base, content)
+        self._prover.prove(self.folder, files)
 
     def has(self, base: str, content: ContentDigest) -> bool:
         """

@@ -42,10 +42,6 @@ BATCH_MESSAGES = 100
 BATCH_OCTETS = 8 * 1024**2
 """Octets after which a batch is full, so that proving overlaps with receiving."""
 
-PROVERS = 4
-"""Spool files proved side by side: the file system joins their journal commits, which
-makes a batch four times as fast (docs/adr/0007-fsync.md)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -121,11 +117,8 @@ def keep_batch(
 
     ArchiveError or LedgerError when one cannot be; then none of them is told to be.
     """
-    with (
-        course.stage(Stage.ARCHIVE),
-        ThreadPoolExecutor(PROVERS, "prover") as provers,
-    ):
-        verified = sorted(provers.map(archive.prove, batch), key=_place)
+    with course.stage(Stage.ARCHIVE):
+        verified = sorted(archive.prove(batch), key=_place)
     return [
         kept
         for place, together in groupby(verified, key=_place)

@@ -13,16 +13,16 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
 
 from popfetchd import poll as poll_module
-from popfetchd.archive import durable
+from popfetchd.archive import durable, proving
 from popfetchd.archive import maildir as maildir_module
-from popfetchd.archive.durable import digest, look, opened, step
+from popfetchd.archive.durable import digest, look, step
 from popfetchd.archive.locking import MboxLock
 from popfetchd.archive.maildir import Maildir
 from popfetchd.archive.mboxfile import MboxFile
@@ -88,15 +88,27 @@ def no_file_fsync(patch):
 
 
 def second_fsync(patch):
-    def sync_file(disk, folder, name):
-        with opened(disk, folder, name) as fd, step("fsync", folder, name):
+    def sync_file(disk, fd, folder, name):
+        with step("fsync", folder, name):
             try:
                 disk.fsync(fd)
             except OSError:
                 disk.fsync(fd)
-            disk.drop_pages(fd)
 
     patch.setattr(durable, "sync_file", sync_file)
+
+
+def failed_syncfs_believed(patch):
+    def sync_all(disk, fd):
+        with suppress(OSError):
+            disk.sync_all(fd)
+        return True
+
+    patch.setattr(proving, "_sync_all", sync_all)
+
+
+def no_syncfs(patch):
+    patch.setattr(proving, "_sync_all", lambda *_: True)
 
 
 def settle_without_fsync(patch):
@@ -317,6 +329,18 @@ MISTAKES = {
         Story(
             (Plan(mail=(Mail.PLAIN,), befalls=(Befall(Deed.EIO, "fsync file"),)),),
             deaf=True,
+        ),
+        "half written: new/",
+    ),
+    "many files, and nothing synced": Mistake(
+        no_syncfs, Story((Plan(mail=(Mail.PLAIN,)),), many=1), "half written: new/"
+    ),
+    "a syncfs that failed is believed": Mistake(
+        failed_syncfs_believed,
+        Story(
+            (Plan(mail=(Mail.PLAIN,), befalls=(Befall(Deed.EIO, "syncfs"),)),),
+            deaf=True,
+            many=1,
         ),
         "half written: new/",
     ),

@@ -17,6 +17,7 @@ Rules of this file:
   fail twice (Linux). One of a directory that fails leaves the names to be fsynced
   again: names go through the journal, and a file system whose journal fails takes no
   more writes.
+- A syncfs is an fsync of everything. When it fails, all that was dirty is lost.
 - `drop_pages` is advice. A *deaf* disk ignores it; then a device that lies about its
   fsync cannot be found out by anybody, and does not lie here.
 """
@@ -339,6 +340,26 @@ class ModelDisk:
         if deed in FAILURES:
             raise failure(getattr(errno, deed.name))
         self.fate.meet("fsync file done")
+
+    def sync_all(self, fd: int) -> None:
+        self._of(fd)
+        deed = self.fate.meet("syncfs")
+        lost = deed in FAILURES or (deed is Deed.LIE and not self._deaf)
+        for _, _, file in self.files():
+            if lost:
+                file.dirty = False
+            else:
+                file.sync()
+        if deed in FAILURES:
+            raise failure(getattr(errno, deed.name))
+        for change in self._changes:
+            change.lasts = True
+        self.fate.meet("syncfs done")
+
+    def tells_of_losses(self, fd: int) -> bool:
+        # What has no links (FAT) has no journal either.
+        self._of(fd)
+        return self._links
 
     def drop_pages(self, fd: int) -> None:
         with self._call("drop_pages"):

@@ -65,7 +65,8 @@ class Story(Brief):
     Some visits, in a world that stays as it is.
 
     *lacks*: what the server has not. *lazy*: the keeper's work waits until it must be
-    done. *batch*, *round*: letters in one. *alike*: all letters are equally long.
+    done. *batch*, *round*: letters in one; *many*: so many
+    are synced together. *alike*: all letters are equally long.
     """
 
     plans: tuple[Plan, ...] = ()
@@ -75,6 +76,7 @@ class Story(Brief):
     lacks: tuple[str, ...] = ()
     lazy: bool = False
     batch: int = 100
+    many: int = 8
     round: int = 5000
     alike: bool = False
 

@@ -59,10 +59,10 @@ class Inline:
         return later
 
     def map(
-        self, work: Callable[..., object], items: Iterable[object]
+        self, work: Callable[..., object], *items: Iterable[object]
     ) -> Iterator[object]:
         # Eager: also those behind one that fails, as other threads do them.
-        laters = [self.submit(work, item) for item in items]
+        laters = [self.submit(work, *each) for each in zip(*items, strict=True)]
         return (later.result() for later in laters)
 
     def __enter__(self) -> Self:

@@ -22,6 +22,7 @@ import pytest
 
 from popfetchd import poll as poll_module
 from popfetchd import selection
+from popfetchd.archive import proving
 from popfetchd.archive.maildir import Maildir
 from popfetchd.errors import LedgerError, Unexpected
 from popfetchd.ledger import ledger as ledger_module
@@ -103,6 +104,8 @@ def _adjusted(story: Story) -> Iterator[None]:
         patch.setattr(archiving, "ThreadPoolExecutor", LAZY if story.lazy else EAGER)
         patch.setattr(ledger_module, "Writer", InlineWriter)
         patch.setattr(archiving, "BATCH_MESSAGES", story.batch)
+        patch.setattr(proving, "ThreadPoolExecutor", EAGER)
+        patch.setattr(proving, "MANY", story.many)
         patch.setattr(selection, "ROUND_MESSAGES", story.round)
         patch.setattr(selection, "RESET_LEAST", RESET_LEAST)
         # It looks at the machine's own disk, where another ledger's mail might be.

@@ -29,6 +29,7 @@ WRITING = (
     "close",
     "fsync file",
     "fsync folder",
+    "syncfs",
     "drop_pages",
     "mkdir",
     "link",
@@ -83,7 +84,7 @@ CRASHES = befalls(ENDS, ANY_WRITE)
 
 FAULTS = st.one_of(
     befalls(FAILURES, st.sampled_from(WRITING + READING)),
-    befalls({Deed.EIO, Deed.LIE}, st.just("fsync file")),
+    befalls({Deed.EIO, Deed.LIE}, st.sampled_from(("fsync file", "syncfs"))),
     befalls(LEDGER, st.sampled_from(WRITES)),
     befalls(DROPS | {Deed.REFUSED}, st.sampled_from(ASKING)),
 )
@@ -207,6 +208,7 @@ def stories(draw, *, mbox=False):
         lacks=lacks,
         lazy=draw(st.booleans()),
         batch=draw(st.sampled_from((100, 1, 2))),
+        many=draw(st.sampled_from((8, 1, 2))),
         round=draw(st.sampled_from((5000, 5000, 1, 2))),
         # Where unique-ids move among letters of one length, a letter is taken for
         # another (docs/crash.md): a limit of hints that is known.
