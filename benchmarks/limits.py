@@ -156,7 +156,8 @@ def select_all(port: int, messages: int, known: int) -> str:
     ]
     with logged_in(port) as session:
         plan = select(session.listing().named, rows, {}, ACCOUNT, now=2.0)
-    assert messages == len(plan.accounted) + len(plan.wanted)
+    assert messages - known == len(plan.wanted)
+    assert not any((plan.seen.vanished, plan.seen.returned))
     now, later = in_one_session(plan.wanted)
     assert min(messages - known, ROUND_MESSAGES) == len(now)
     return f"{len(now)} to retrieve, {later} left for later"

@@ -215,7 +215,7 @@ class Visit(Course):
         settle(self)
         with self.archive(self.account.destination) as archive:
             plan = self._select(listed(self, session))
-            ledger.sight(name, plan.accounted, plan.duplicated, plan.hidden)
+            ledger.sight(name, plan.seen, plan.duplicated)
             self.again = plan.again
             wanted = [m for m in plan.wanted if m.number in chosen]
             kept = retrieve(self, session, archive, self._last(wanted))
@@ -243,12 +243,8 @@ class Visit(Course):
         ):
             plan = self._select(listing)
             proven, unconfirmed = confirm(self, session, plan)
-            self.means.ledger.sight(
-                self.account.name,
-                plan.accounted - {due.row for due in unconfirmed},
-                plan.duplicated,
-                plan.hidden,
-            )
+            seen = plan.seen.without(due.row for due in unconfirmed)
+            self.means.ledger.sight(self.account.name, seen, plan.duplicated)
             self.again = plan.again | {due.listed.number for due in unconfirmed}
             strangers = recognise(self, session, plan)
             candidates = chain(strangers, (due.listed for due in unconfirmed))
@@ -280,19 +276,19 @@ class Visit(Course):
         ledger, name, now = self.means.ledger, self.account.name, self.means.now()
         failures = ledger.failures(name)
         self.failures = failures
-        paused, known = self.tally.removals_paused, ledger.known(name)
+        plain, known = ledger.known_apart(name, self.account.due(now))
         plan = select(
             listing,
             known,
             failures,
             self.account,
             now,
+            plain=plain,
             habits=self.habits,
-            paused=paused,
+            paused=self.tally.removals_paused,
         )
-        self.tally.waiting = sum(plan.skipped.values()) + sum(
-            number not in plan.again for number in plan.wanted.numbers
-        )
+        archived = len(plan.again.intersection(plan.wanted.numbers))
+        self.tally.waiting = plan.skipped.total() + len(plan.wanted) - archived
         shown = listing.unique_ids.values() if failures else ()
         listed = {unique_id for unique_id in shown if unique_id in failures}
         ledger.forgive(name, forgotten(failures, listed, now))

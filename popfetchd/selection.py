@@ -12,6 +12,8 @@ Rules of this file:
   no unique-id of this listing shows that the server gives them to other messages.
 - Each message that is left out is counted under a reason.
 - A listing may hold a million messages: what is kept of each is its number.
+- Nearly all of them are known, and nothing is to be done about them. Columns are compared
+  as a whole to find those; only the others are looked at one by one.
 - Where a server hides what was retrieved, or lists only a part, what is missing from a
   listing is no sign of a reset. Where it does both, what is archived and listed still is
   retrieved once more: only QUIT after RETR makes room for what is not listed yet.
@@ -22,8 +24,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress, filterfalse
 from random import Random
+from typing import NamedTuple
 
 from popfetchd.values import (
     Account,
@@ -35,7 +38,9 @@ from popfetchd.values import (
     MessageNumber,
     Messages,
     Octets,
+    Plain,
     RowId,
+    Seen,
     Skip,
     UniqueId,
 )
@@ -83,25 +88,23 @@ class Selection:
     What one session is to do.
 
     *wanted* is to be retrieved: messages that are new, or that nothing but their
-    content can tell; `in_one_session` tells how many at once. *accounted* are the rows
-    that the listing shows to be still there; every other row counts as vanished until a
-    retrieved message proves to be it.
+    content can tell; `in_one_session` tells how many at once. *seen* are the rows that
+    the listing does not show as the last one did. One that has vanished counts so until
+    a retrieved message proves to be it.
     """
 
     wanted: Messages
     removable: tuple[Removable, ...]
-    accounted: frozenset[RowId]
+    seen: Seen
     astray: frozenset[Octets | None]
     """The octets of rows that are not accounted for, nor due: wanted messages of these
     may be known by their headers. None while something failed that no unique-id tells:
     it might fail at TOP, too, and so before the first RETR."""
     duplicated: frozenset[UniqueId]
-    skipped: Mapping[Skip, int]
+    skipped: Counter[Skip]
     reset: bool
     again: frozenset[MessageNumber] = frozenset()
     """Messages that are archived, and wanted so that they make room."""
-    hidden: frozenset[RowId] = frozenset()
-    """Rows that are gone from the listing as the server was to make them go."""
 
 
 def select(
@@ -111,24 +114,33 @@ def select(
     account: Account,
     now: float,
     *,
+    plain: Plain = Plain(),  # noqa: B008 -- frozen
     habits: Habits | None = None,
     paused: bool = False,
 ) -> Selection:
     """
     Decide what a session is to do with the messages of *listing*.
 
+    *known* and *plain* are the account's published rows, each in one of them; in *plain*
+    it may be only while `Account.due` says that it is not. (It need not be there then.)
     *habits*: the account's, and what the server has announced beside.
     *paused*: nothing is removed for now. So nothing is retrieved to be removed either,
     or a round could be full of it, and what the pause waits for would never come.
     """
     habits = habits or account.habits
     rows = _by_unique_id(known, partly=habits.lists_partly)
-    hinted, strangers = _told_apart(listing, rows)
+    rest = _rest(listing, plain, rows, habits)
+    told = None if rest is None else _told_apart(listing, rest.numbers, rows)
+    if rest is None or told is None or (told.reused and plain.rows):
+        everything = [*known, *plain.one_by_one()]
+        return select(
+            listing, everything, failures, account, now, habits=habits, paused=paused
+        )
     doubted: list[MessageNumber] = []
     again: list[MessageNumber] = []
     removable: list[Removable] = []
     accounted: set[RowId] = set()
-    for copies, bearers in hinted:
+    for copies, bearers in told.hinted:
         if habits.drains and not all(row.popped for row in bearers):
             again += (copy.number for copy in copies)
         elif not _due(bearers, account, now) or bearers[0].altered:
@@ -142,25 +154,117 @@ def select(
             doubted += (copy.number for copy in copies)
     # What waits to be archived goes before what waits to be removed.
     lost = _lost(listing, failures)
-    turns = (_in_turn(listing, n, failures, lost) for n in (strangers, doubted, again))
+    turns = (
+        _in_turn(listing, n, failures, lost) for n in (told.strangers, doubted, again)
+    )
     unsettled = Messages(listing, [*chain.from_iterable(turns)])
     wanted, skipped = _worth_it(unsettled, failures, account, now)
+    missing = [row for row in known if row.row not in accounted]
     return Selection(
         wanted=wanted,
         removable=tuple(removable),
-        accounted=frozenset(accounted),
-        astray=frozenset(
-            row.octets
-            for row in known
-            if not lost and row.row not in accounted and not _due([row], account, now)
-        ),
+        seen=_seen(listing, known, accounted, missing, rest.gone),
+        astray=_astray(missing, rest.gone, account, now) if not lost else frozenset(),
         duplicated=frozenset(listing.repeated),
         skipped=skipped,
         reset=not (habits.hides_retrieved or habits.lists_partly)
-        and _is_reset(listing, known, wanted),
+        and _is_reset(listing, known, plain, rest.gone, wanted),
         again=frozenset(again),
-        hidden=_hidden(listing, known),
     )
+
+
+class _Rest(NamedTuple):
+    """
+    What is left of a listing and of plain rows when those that agree are set apart.
+
+    *numbers*: messages to be looked at one by one. *gone*: rows whose unique-ids are not
+    listed.
+    """
+
+    numbers: Sequence[MessageNumber]
+    gone: Plain
+
+
+def _rest(
+    listing: Listing,
+    plain: Plain,
+    rows: Mapping[UniqueId | None, list[Known]],
+    habits: Habits,
+) -> _Rest | None:
+    # None: something speaks against a plain row's unique-id, so each has to be looked at.
+    if not plain.rows:
+        return _Rest(listing.numbers, plain)
+    if habits.drains:  # what is archived is to be retrieved
+        return None
+    expected = dict(zip(plain.unique_ids, plain.octets, strict=True))
+    shown = _octets_by_unique_id(listing)
+    borne_twice = len(expected) < len(plain.rows) or not expected.keys().isdisjoint(
+        rows
+    )
+    if borne_twice or not expected.keys().isdisjoint(listing.repeated):
+        return None
+    gone = frozenset(filterfalse(shown.__contains__, plain.unique_ids))
+    new = frozenset(filterfalse(expected.__contains__, shown))
+    for unique_id in gone:
+        del expected[unique_id]
+    for unique_id in new:
+        del shown[unique_id]
+    if shown != expected:  # one is listed with other octets
+        return None
+    return _Rest(_numbers_of(listing, new), _those_of(plain, gone))
+
+
+def _octets_by_unique_id(listing: Listing) -> dict[UniqueId, Octets | None]:
+    ids, octets = listing.unique_ids, listing.octets
+    if [*ids] == [*octets]:
+        return dict(zip(ids.values(), octets.values(), strict=True))
+    return {unique_id: octets.get(number) for number, unique_id in ids.items()}
+
+
+def _numbers_of(listing: Listing, new: frozenset[UniqueId]) -> list[MessageNumber]:
+    # Those without unique-id too.
+    ids = listing.unique_ids
+    numbers = [*compress(ids, map(new.__contains__, ids.values()))]
+    if len(ids) < len(listing.numbers):
+        numbers += (number for number in listing.octets if number not in ids)
+    return numbers
+
+
+def _those_of(plain: Plain, unique_ids: frozenset[UniqueId]) -> Plain:
+    if not unique_ids:
+        return Plain()
+    chosen = [*map(unique_ids.__contains__, plain.unique_ids)]
+    return Plain(
+        [*compress(plain.unique_ids, chosen)],
+        [*compress(plain.octets, chosen)],
+        [*compress(plain.rows, chosen)],
+    )
+
+
+def _seen(
+    listing: Listing,
+    known: Sequence[Known],
+    accounted: set[RowId],
+    missing: Sequence[Known],
+    gone: Plain,
+) -> Seen:
+    vanished = (row.row for row in missing if row.accounted or row.marked)
+    return Seen(
+        frozenset(chain(gone.rows, vanished)),
+        frozenset(
+            row.row
+            for row in known
+            if (row.marked or not row.accounted) and row.row in accounted
+        ),
+        _hidden(listing, known),
+    )
+
+
+def _astray(
+    missing: Sequence[Known], gone: Plain, account: Account, now: float
+) -> frozenset[Octets | None]:
+    rows = (row.octets for row in missing if not _due([row], account, now))
+    return frozenset(chain(gone.octets, rows))
 
 
 def _by_unique_id(
@@ -184,10 +288,12 @@ def _hidden(listing: Listing, known: Iterable[Known]) -> frozenset[RowId]:
     return frozenset(row for unique_id, row in popped.items() if unique_id not in there)
 
 
-def _sharing_a_unique_id(listing: Listing) -> Iterator[list[Listed]]:
-    # Most often lists of one; a message without a unique-id stands alone.
+def _sharing_a_unique_id(
+    listing: Listing, numbers: Iterable[MessageNumber]
+) -> Iterator[list[Listed]]:
+    # Most often lists of one.
     groups: defaultdict[UniqueId | None, list[Listed]] = defaultdict(list)
-    for listed in map(listing.listed, listing.numbers):
+    for listed in map(listing.listed, numbers):
         if listed.times == 1:
             yield [listed]
         else:
@@ -195,30 +301,46 @@ def _sharing_a_unique_id(listing: Listing) -> Iterator[list[Listed]]:
     yield from groups.values()
 
 
+class _Told(NamedTuple):
+    """
+    Messages that their unique-ids hint at, and *strangers*. *reused*: one of those has
+    a known unique-id.
+    """
+
+    hinted: Iterable[Group]
+    strangers: list[MessageNumber]
+    reused: bool
+
+
 def _told_apart(
-    listing: Listing, rows: Mapping[UniqueId | None, list[Known]]
-) -> tuple[Iterable[Group], list[MessageNumber]]:
-    # Messages that their unique-ids hint at, and strangers. The former are looked for
-    # once more when they are asked for: a million groups are too much to keep.
+    listing: Listing,
+    numbers: Sequence[MessageNumber],
+    rows: Mapping[UniqueId | None, list[Known]],
+) -> _Told:
+    # Those hinted at are looked for once more when they are asked for: a million groups
+    # are too much to keep.
     if not rows:
-        return (), list(listing.numbers)
-    strangers: list[MessageNumber] = []
-    reused = False
-    for copies, bearers in _groups(listing, rows):
+        return _Told((), list(numbers), reused=False)
+    name = listing.unique_ids.get
+    borne = [number for number in numbers if name(number) in rows]
+    strangers = [number for number in numbers if name(number) not in rows]
+    unknown = len(strangers)
+    for copies, bearers in _groups(listing, borne, rows):
         if not _hinted(copies, bearers):
             strangers += (copy.number for copy in copies)
-            reused |= bool(bearers)
-    hinted = (group for group in _groups(listing, rows) if _hinted(*group))
-    if reused:
-        return _without_suspects(listing, hinted, strangers)
-    return hinted, strangers
+    hinted = (group for group in _groups(listing, borne, rows) if _hinted(*group))
+    if len(strangers) > unknown:
+        return _Told(*_without_suspects(listing, hinted, strangers), reused=True)
+    return _Told(hinted, strangers, reused=False)
 
 
 def _groups(
-    listing: Listing, rows: Mapping[UniqueId | None, list[Known]]
+    listing: Listing,
+    numbers: Sequence[MessageNumber],
+    rows: Mapping[UniqueId | None, list[Known]],
 ) -> Iterator[Group]:
-    for copies in _sharing_a_unique_id(listing):
-        yield copies, rows.get(copies[0].unique_id, [])
+    for copies in _sharing_a_unique_id(listing, numbers):
+        yield copies, rows[copies[0].unique_id]
 
 
 def _without_suspects(
@@ -259,6 +381,9 @@ def _in_turn(
 ) -> list[MessageNumber]:
     # What failed before, or claims a whole session for itself, comes last, so that it
     # cannot hold up the rest (P3).
+    if not failures and max(listing.octets.values(), default=0) <= ROUND_OCTETS:
+        return _in_order(sorted(numbers), lost)
+
     def turn(number: MessageNumber) -> int:
         failed = bool(failures) and listing.unique_ids.get(number) in failures
         return 2 * failed + (listing.octets.get(number, 0) > ROUND_OCTETS)
@@ -289,6 +414,8 @@ def _worth_it(
     account: Account,
     now: float,
 ) -> tuple[Messages, Counter[Skip]]:
+    if not failures and account.max_message_size is None:
+        return unsettled, Counter()
     worth: list[MessageNumber] = []
     skipped: Counter[Skip] = Counter()
     for listed in unsettled:
@@ -398,9 +525,17 @@ def forgotten(
     return {m for m, f in failures.items() if m not in listed and f.last < old}
 
 
-def _is_reset(listing: Listing, known: Sequence[Known], wanted: Messages) -> bool:
+def _is_reset(
+    listing: Listing,
+    known: Sequence[Known],
+    plain: Plain,
+    gone: Plain,
+    wanted: Messages,
+) -> bool:
     before = [row for row in known if row.accounted and row.unique_id is not None]
-    gone = {row.unique_id for row in before}
-    gone.difference_update(listing.unique_ids.values() if gone else ())
-    vanished = sum(1 for row in before if row.unique_id in gone and not row.marked)
-    return bool(wanted) and vanished >= max(RESET_LEAST, len(before) / 2)
+    lacking = {row.unique_id for row in before}
+    lacking.difference_update(listing.unique_ids.values() if lacking else ())
+    vanished = sum(row.unique_id in lacking and not row.marked for row in before)
+    there_were = len(before) + len(plain.rows)
+    many = vanished + len(gone.rows) >= max(RESET_LEAST, there_were / 2)
+    return bool(wanted) and many

@@ -19,7 +19,7 @@ import hashlib
 import math
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -387,6 +387,16 @@ NEVER = math.inf
 """A time that does not come, in seconds since 1970."""
 
 
+class Due(NamedTuple):
+    """
+    A message may leave the server when it is *wait* seconds *since*, by *now*.
+    """
+
+    since: Since
+    wait: float
+    now: float
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """
@@ -432,6 +442,13 @@ class Account:
             return NEVER
         by_age = self.delete_since is Since.ARRIVED
         return (arrived_at if by_age else archived_at) + self.delete_after
+
+    def due(self, now: float) -> Due:
+        """
+        Return the same as a rule, by which the ledger can tell whose time has come.
+        """
+        wait = NEVER if self.delete_after is None else self.delete_after
+        return Due(self.delete_since, wait, now)
 
 
 # -- what the server shows ------------------------------------------------------------
@@ -773,6 +790,58 @@ class Known(NamedTuple):
     altered: bool = False
     arrived_at: float = 0.0
     popped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """
+    Published rows of which no more is to be said than what they bear, in columns.
+
+    The last complete listing had each, nothing speaks against its unique-id, and its
+    message is not due to be removed yet. A maildrop's rows are nearly all of this kind.
+    """
+
+    unique_ids: Sequence[UniqueId] = ()
+    octets: Sequence[Octets] = ()
+    rows: Sequence[RowId] = ()
+
+    def one_by_one(self) -> list[Known]:
+        """
+        Return what each row says of itself, but for when it was archived: not yet due.
+        """
+        columns = zip(self.rows, self.unique_ids, self.octets, strict=True)
+        return [
+            Known(
+                *of_one,
+                archived_at=NEVER,
+                accounted=True,
+                doubtful=False,
+                marked=False,
+                arrived_at=NEVER,
+            )
+            for of_one in columns
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    The rows of which a complete listing shows something else than the last one did.
+    """
+
+    vanished: frozenset[RowId] = frozenset()
+    """It does not show them. The last one did, or a DELE was sent for them since."""
+    returned: frozenset[RowId] = frozenset()
+    """It shows them, which the last one did not, or in spite of a DELE."""
+    hidden: frozenset[RowId] = frozenset()
+    """They are gone as the server was to make them go; they count as removed."""
+
+    def without(self, rows: Iterable[RowId]) -> Seen:
+        """
+        Return the same, had the listing not shown *rows*.
+        """
+        not_shown = frozenset(rows)
+        return Seen(self.vanished | not_shown, self.returned - not_shown, self.hidden)
 
 
 @dataclass(frozen=True, slots=True)

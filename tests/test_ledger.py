@@ -25,6 +25,7 @@ from popfetchd.values import (
     ArchiveFormat,
     ContentDigest,
     Copy,
+    Due,
     Failure,
     Fingerprint,
     HeaderDigest,
@@ -32,10 +33,12 @@ from popfetchd.values import (
     Listed,
     MessageNumber,
     Octets,
+    Plain,
     Published,
     Receipt,
     Recorded,
     RowId,
+    Seen,
     SessionId,
     Since,
     Spooled,
@@ -103,6 +106,17 @@ def known(ledger, account=ALICE):
     What selection sees, by row.
     """
     return {row.row: row for row in ledger.known(account)}
+
+
+def sight(ledger, there, duplicated=(), hidden=()):
+    """
+    Let a complete listing show the rows *there* of ALICE's, and no other.
+    """
+    rows, there = ledger.known(ALICE), frozenset(there)
+    vanished = {r.row for r in rows if r.row not in there and (r.accounted or r.marked)}
+    returned = {r.row for r in rows if r.row in there and (r.marked or not r.accounted)}
+    seen = Seen(frozenset(vanished), frozenset(returned), frozenset(hidden) - there)
+    ledger.sight(ALICE, seen, duplicated)
 
 
 def flags(row):
@@ -192,7 +206,7 @@ def test_accounts_do_not_share_messages(ledger):
     The same message in two maildrops is two messages.
     """
     (alices,) = archived(ledger, verified("a", "u"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     (bobs,) = archived(ledger, verified("a", "u"), account=BOB)
 
     assert alices != bobs
@@ -263,7 +277,7 @@ def test_a_message_under_a_new_unique_id_is_the_same(ledger):
     It vanished, another unique-id came, the content is equal: not archived again (P2).
     """
     (row,) = archived(ledger, verified("a", "old", octets=100))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     (receipt,) = ledger.record(ALICE, [verified("a", "new", octets=99)])
 
     assert (row, "new", 99) == (receipt.row, receipt.unique_id, receipt.octets)
@@ -276,7 +290,7 @@ def test_a_message_that_vanished_and_came_back_is_doubtful(ledger):
     It bears the unique-id it bore before: adopted, and never again believed by it.
     """
     (row,) = archived(ledger, verified("a", "u"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     archived(ledger, verified("a", "u"))
 
     assert {row: "ad"} == {r: flags(k) for r, k in known(ledger).items()}
@@ -287,7 +301,7 @@ def test_the_header_of_the_last_retrieval_counts(ledger):
     A server that changed its line ends shows another header of the same content.
     """
     archived(ledger, verified("a", "u", header="with CRLF"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     (receipt,) = ledger.record(ALICE, [verified("a", "v", header="with LF")])
 
     assert sha256("with LF") == receipt.header
@@ -335,7 +349,7 @@ def test_copies_are_matched_one_to_one(ledger):
     Two rows vanished, three copies came: two are adopted, one is new.
     """
     rows = archived(ledger, verified("a", "u1"), verified("a", "u2"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     entries = ledger.record(ALICE, [verified("a", f"v{n}") for n in range(3)])
 
     assert [Receipt, Receipt, Recorded] == [type(entry) for entry in entries]
@@ -347,7 +361,7 @@ def test_of_equal_rows_the_one_with_the_unique_id_is_adopted(ledger):
     Whichever was archived first.
     """
     rows = archived(ledger, verified("a", "u1"), verified("a", "u2"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     entries = ledger.record(ALICE, [verified("a", "u2"), verified("a", "u1")])
 
     assert rows[::-1] == [entry.row for entry in entries]
@@ -358,7 +372,7 @@ def test_a_row_that_is_accounted_for_is_not_adopted(ledger):
     The listing shows it: the other copy is another message.
     """
     (row,) = archived(ledger, verified("a", "u"))
-    ledger.sight(ALICE, [row], [])
+    sight(ledger, [row], [])
 
     assert isinstance(ledger.record(ALICE, [verified("a", "v")])[0], Recorded)
 
@@ -395,7 +409,7 @@ def test_a_removal_that_no_one_confirmed_may_come_back_under_any_name(ledger):
     """
     (row,) = archived(ledger, verified("a", "u"))
     ledger.mark([row])
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     (receipt,) = ledger.record(ALICE, [verified("a", "v")])
 
     assert row == receipt.row
@@ -407,7 +421,7 @@ def test_a_unique_id_given_to_another_message_says_nothing(ledger):
     Neither of the new one nor of the one that bore it before.
     """
     (first,) = archived(ledger, verified("a", "u"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     (second,) = archived(ledger, verified("b", "u"))
 
     assert {first: "d", second: "ad"} == {
@@ -420,7 +434,7 @@ def test_messages_without_a_unique_id_are_not_doubtful(ledger):
     There is nothing to doubt; content alone decides.
     """
     rows = archived(ledger, verified("a"), verified("b"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     again = archived(ledger, verified("b"), verified("a"))
 
     assert rows[::-1] == again
@@ -440,12 +454,79 @@ def test_every_copy_is_archived_exactly_once(tmp_path_factory, first, later):
     path = tmp_path_factory.mktemp("ledger") / "ledger.db"
     with Ledger(path, now=lambda: NOW) as ledger:
         for listing in [first, *later]:
-            ledger.sight(ALICE, [], [])
+            sight(ledger, [], [])
             archived(ledger, *(verified(t, str(next(NUMBERS))) for t in listing))
             present = [k for k in ledger.known(ALICE) if k.accounted]
             assert len(listing) == len(present)
         most = sum(max(x.count(t) for x in [first, *later]) for t in "abc")
         assert most == ledger.archived_count(ALICE)
+
+
+# -- known, apart ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "plain"),
+    [
+        ("accounted = 1", True),
+        ("accounted = 0", False),
+        ("doubtful = 1", False),
+        ("marked = 1", False),
+        ("altered = 1", False),
+        ("popped = 1", False),
+        ("unique_id = NULL", False),
+        ("octets_listed = NULL", False),
+        (f"unique_id = '{'x' * 256}'", False),
+        ("state = 'damaged'", None),
+        (f"archived_at = {NOW} - 9.5", False),
+        (f"arrived_at = {NOW} - 9.5", True),
+    ],
+)
+def test_a_row_is_plain_or_told_of_by_itself(ledger, change, plain):
+    """
+    Plain is what the last listing had, what nothing speaks against, and is not due.
+    """
+    row, other = archived(ledger, verified("one", "u 1 \xff"), verified("two", "u2"))
+    with closing(sqlite3.connect(ledger.path)) as db, db:
+        db.execute(f"UPDATE message SET {change} WHERE id = ?", (row,))
+
+    due = Due(Since.ARCHIVED, 9.0, NOW)
+    columns, others = ledger.known_apart(ALICE, due)
+
+    told = known(ledger)
+    assert other in columns.rows
+    assert (plain is True) == (row in columns.rows)
+    assert ([told[row]] if plain is False else []) == others
+    for one in columns.one_by_one():
+        mine = told[one.row]
+        assert mine == one._replace(
+            archived_at=mine.archived_at, arrived_at=mine.arrived_at
+        )
+
+
+def test_plain_rows_become_due_by_the_message_s_age_too(ledger):
+    """
+    Where time counts from a message's arrival, that decides; never is never.
+    """
+    archived(ledger, verified("one", "u1"))  # arrived in 1970
+
+    def plain(since, wait):
+        return len(ledger.known_apart(ALICE, Due(since, wait, NOW))[0].rows)
+
+    assert (0, 1) == (plain(Since.ARRIVED, 9.0), plain(Since.ARCHIVED, 9.0))
+    assert 1 == plain(Since.ARRIVED, NEVER)
+    assert (Plain(), []) == ledger.known_apart(BOB, Due(Since.ARRIVED, NEVER, NOW))
+
+
+def test_what_changes_nothing_is_not_written(ledger, monkeypatch):
+    """
+    A listing that shows what the last one did costs no commit, however many rows.
+    """
+    rows = archived(ledger, verified("one", "u1"), verified("two", "u2"))
+    sight(ledger, rows, [UniqueId("u2")])
+    monkeypatch.setattr(ledger._writer, "do", None)
+
+    ledger.sight(ALICE, Seen(returned=frozenset(rows)), [UniqueId("u2")])
 
 
 # -- sight ----------------------------------------------------------------------------
@@ -457,10 +538,10 @@ def test_a_listing_shows_what_is_there_and_what_has_vanished(ledger):
     """
     here, gone = archived(ledger, verified("a", "u"), verified("b", "v"))
     (bobs,) = archived(ledger, verified("a", "u"), account=BOB)
-    ledger.sight(ALICE, [here], [])
+    sight(ledger, [here], [])
     assert {here: "a", gone: ""} == {r: flags(k) for r, k in known(ledger).items()}
 
-    ledger.sight(ALICE, {gone}, [])
+    sight(ledger, {gone}, [])
     assert {here: "", gone: "a"} == {r: flags(k) for r, k in known(ledger).items()}
     assert "a" == flags(known(ledger, BOB)[bobs])
 
@@ -471,7 +552,7 @@ def test_a_listing_decides_about_marks(ledger):
     """
     here, gone = archived(ledger, verified("a", "u"), verified("b", "v"))
     ledger.mark([here, gone])
-    ledger.sight(ALICE, [here], [])
+    sight(ledger, [here], [])
 
     assert {here: "a"} == {r: flags(k) for r, k in known(ledger).items()}
     assert ([], 2) == (ledger.receipts([gone]), ledger.archived_count(ALICE))
@@ -486,7 +567,7 @@ def test_what_the_server_hides_is_removed_once_it_is_gone(ledger):
     ledger.pop([there, gone])
     assert {True} == {row.popped for row in known(ledger).values()}
 
-    ledger.sight(ALICE, [there], [], [gone])
+    sight(ledger, [there], [], [gone])
     assert {there: "a"} == {r: flags(k) for r, k in known(ledger).items()}
 
     again, copy = archived(ledger, verified("b", "v"), verified("b", "w"))
@@ -501,7 +582,7 @@ def test_what_is_hidden_and_there_all_the_same_stays(ledger):
     (row,) = archived(ledger, verified("a", "u"))
     ledger.pop([row])
     ledger.pop([])
-    ledger.sight(ALICE, [row], [], [row])
+    sight(ledger, [row], [], [row])
     assert {row: "a"} == {r: flags(k) for r, k in known(ledger).items()}
 
 
@@ -510,8 +591,8 @@ def test_a_unique_id_that_stands_twice_is_doubtful_from_then_on(ledger):
     Also when it stands once again in later listings.
     """
     row, other = archived(ledger, verified("a", "u"), verified("b", "v"))
-    ledger.sight(ALICE, [row, other], [UniqueId("u")])
-    ledger.sight(ALICE, [row, other], [])
+    sight(ledger, [row, other], [UniqueId("u")])
+    sight(ledger, [row, other], [])
 
     assert {row: "ad", other: "a"} == {r: flags(k) for r, k in known(ledger).items()}
 
@@ -521,10 +602,10 @@ def test_a_listing_that_shows_nothing_new_is_not_written(ledger):
     A visit that finds all as it was costs no commit.
     """
     row, gone = archived(ledger, verified("a", "u"), verified("b", "v"))
-    ledger.sight(ALICE, [row], [UniqueId("u")])
+    sight(ledger, [row], [UniqueId("u")])
     writes = []
     ledger._writer.do = writes.append
-    ledger.sight(ALICE, [row], [UniqueId("u")])
+    sight(ledger, [row], [UniqueId("u")])
 
     assert [] == writes
     assert gone in known(ledger)
@@ -542,7 +623,7 @@ def lost_sight_of(ledger, *, first, left=None):
     (row,) = archived(ledger, verified("a", "uid-a"))
     if first:
         ledger.leave(ALICE, left or {})
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     if not first:
         ledger.leave(ALICE, left or {})
     return row
@@ -563,7 +644,7 @@ def test_what_was_removed_perhaps_is_not_what_stood_beside_it(ledger):
     (row,) = archived(ledger, verified("a", "uid-a"))
     ledger.leave(ALICE, {UniqueId("uid-b"): Octets(100)})
     ledger.mark([row])
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     assert [row] != archived(ledger, verified("a", "uid-b"))
 
 
@@ -601,7 +682,7 @@ def test_what_was_left_and_archived_since_is_itself(ledger):
     """
     ledger.leave(ALICE, {UniqueId("uid-a"): Octets(100)})
     (row,) = archived(ledger, verified("a", "uid-a"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     assert [row] == archived(ledger, verified("a", "uid-a"))
 
 
@@ -610,12 +691,12 @@ def test_what_was_left_and_recognised_since_is_itself(ledger):
     Nor does one that its header told to be an archived one.
     """
     (row,) = archived(ledger, verified("a", "uid-a"))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     ledger.leave(ALICE, {UniqueId("uid-b"): Octets(100)})
     renamed = verified("a", "uid-b").spooled
     header = [(renamed.listed, renamed.fingerprint.header)]
     assert 1 == len(ledger.recognise(ALICE, header, (Since.ARCHIVED, -NEVER)))
-    ledger.sight(ALICE, [], [])
+    sight(ledger, [], [])
     assert [row] == archived(ledger, verified("a", "uid-b"))
 
 

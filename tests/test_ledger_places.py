@@ -18,6 +18,7 @@ from popfetchd.values import (
     Extent,
     LeftOpen,
     Published,
+    Seen,
     Spooled,
     Verified,
 )
@@ -87,7 +88,8 @@ def test_only_what_is_fresh_is_given_a_place(ledger):
     """
     for row in ledger.record(ALICE, [for_mbox("b")], behind(0)):
         ledger.commit([Published(row)])
-    ledger.sight(ALICE, (), ())
+    there = frozenset(row.row for row in ledger.known(ALICE))
+    ledger.sight(ALICE, Seen(vanished=there))
     batch = [for_mbox(text) for text in "abc"]
     one, adopted, other = ledger.record(ALICE, batch, behind(10))
 

@@ -39,8 +39,10 @@ from popfetchd.values import (
     Login,
     MessageNumber,
     Octets,
+    Plain,
     RowId,
     Secret,
+    Seen,
     Server,
     SessionId,
     Skip,
@@ -88,6 +90,14 @@ def row(number, unique_id, octets=100, **kwargs):
     return Known(RowId(number), unique_id, octets, archived_at, **facts)
 
 
+def accounted(plan, known):
+    """
+    Return the rows that the listing shows to be there.
+    """
+    expected = {row.row for row in known if row.accounted}
+    return expected - plan.seen.vanished | plan.seen.returned
+
+
 def numbers(listed):
     return [message.number for message in listed]
 
@@ -99,7 +109,7 @@ def test_a_new_message_is_wanted():
     plan = select(listing(("a", 100)), [], {}, ACCOUNT, NOW)
 
     assert [1] == numbers(plan.wanted)
-    assert frozenset() == plan.accounted
+    assert Seen() == plan.seen
 
 
 def test_a_known_message_is_left_alone():
@@ -110,7 +120,7 @@ def test_a_known_message_is_left_alone():
 
     assert [] == numbers(plan.wanted)
     assert () == plan.removable
-    assert {7} == plan.accounted
+    assert Seen() == plan.seen
 
 
 def test_other_octets_under_a_known_unique_id_are_retrieved():
@@ -121,7 +131,7 @@ def test_other_octets_under_a_known_unique_id_are_retrieved():
 
     assert [1] == numbers(plan.wanted)
     assert () == plan.removable
-    assert frozenset() == plan.accounted
+    assert Seen(vanished=frozenset({7})) == plan.seen
 
 
 def test_one_unique_id_given_anew_casts_doubt_on_those_of_the_same_octets():
@@ -135,7 +145,7 @@ def test_one_unique_id_given_anew_casts_doubt_on_those_of_the_same_octets():
     plan = select(shifted, known, {}, REMOVING, NOW)
 
     assert [1, 2] == numbers(plan.wanted)
-    assert {4} == plan.accounted
+    assert {4} == accounted(plan, known)
 
     new = listing(*((r.unique_id, r.octets) for r in known), ("e", 200))
     assert [5] == numbers(select(new, known, {}, ACCOUNT, NOW).wanted)
@@ -208,7 +218,7 @@ def test_copies_under_one_unique_id_are_left_alone_while_all_are_known():
     plan = select(listing(("a", 200), ("a", 100)), known, {}, ACCOUNT, NOW)
 
     assert [] == numbers(plan.wanted)
-    assert {7, 8} == plan.accounted
+    assert {7, 8} == accounted(plan, known)
     assert {"a"} == plan.duplicated
 
 
@@ -221,7 +231,7 @@ def test_one_more_copy_under_a_unique_id_brings_all_of_them():
     plan = select(listing(("a", 100), ("a", 100)), known, {}, ACCOUNT, NOW)
 
     assert [1, 2] == numbers(plan.wanted)
-    assert frozenset() == plan.accounted
+    assert frozenset() == accounted(plan, known)
 
 
 def test_while_removals_are_paused_nothing_is_retrieved_to_be_removed():
@@ -234,7 +244,7 @@ def test_while_removals_are_paused_nothing_is_retrieved_to_be_removed():
     plan = select(messages, known, {}, REMOVING, NOW, paused=True)
 
     assert [2] == numbers(plan.wanted)
-    assert {RowId(7)} == plan.accounted
+    assert {RowId(7)} == accounted(plan, known)
     assert [2, 1] == numbers(select(messages, known, {}, REMOVING, NOW).wanted)
 
 
@@ -389,7 +399,7 @@ def test_every_message_has_exactly_one_fate(messages, known, delete_after):
     removable = {due.listed.number for due in plan.removable}
     assert not wanted & removable
     alone = len(shown.numbers) - len(wanted) - len(removable)
-    assert alone == len(plan.accounted) - len(removable)
+    assert alone == len(accounted(plan, known)) - len(removable)
     rows = {r.row: r for r in known}
     for due in plan.removable:
         assert delete_after is not None
@@ -400,6 +410,115 @@ def test_every_message_has_exactly_one_fate(messages, known, delete_after):
         assert bearer.accounted
         assert not bearer.doubtful
         assert bearer.archived_at + delete_after <= NOW
+
+
+def set_apart(known, account):
+    """
+    Return the rows as the ledger gives them: those that are plain in columns, and others.
+    """
+    plain = [
+        row
+        for row in known
+        if None not in {row.unique_id, row.octets}
+        and (row.accounted and not row.doubtful and not row.marked)
+        and not (row.altered or row.popped)
+        and account.removable_at(row.archived_at, row.arrived_at) > NOW
+    ]
+    columns = zip(*((r.unique_id, r.octets, r.row) for r in plain), strict=True)
+    return Plain(*columns), [row for row in known if row not in plain]
+
+
+MOSTLY_PLAIN = st.lists(
+    st.builds(
+        row,
+        st.integers(1, 20),
+        st.sampled_from("abcdefgh"),
+        st.sampled_from([100, 100, 200, None]),
+        archived_at=st.sampled_from([NOW - 1, NOW - 9, NOW + 1]),
+        marked=st.sampled_from([False] * 9 + [True]),
+        doubtful=st.sampled_from([False] * 9 + [True]),
+        accounted=st.sampled_from([True] * 9 + [False]),
+        popped=st.sampled_from([False] * 9 + [True]),
+        altered=st.sampled_from([False] * 9 + [True]),
+    ),
+    unique_by=lambda known: known.row,
+    max_size=9,
+)
+HABITS = st.builds(Habits, st.just(0.0), st.booleans(), st.booleans())
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*"abcdefgh", None]), st.sampled_from([100, 100, 200, None])
+        ),
+        max_size=9,
+    ),
+    MOSTLY_PLAIN,
+    st.sampled_from([None, 0.0, 5.0]),
+    HABITS,
+    st.booleans(),
+)
+def test_columns_decide_as_rows_do(messages, known, delete_after, habits, paused):
+    """
+    Whatever is listed and known: it is decided alike for plain rows in columns.
+    """
+    account = replace(ACCOUNT, delete_after=delete_after)
+    shown, policy = listing(*messages), {"habits": habits, "paused": paused}
+    plain, others = set_apart(known, account)
+
+    one_by_one = select(shown, known, {}, account, NOW, **policy)
+    at_once = select(shown, others, {}, account, NOW, plain=plain, **policy)
+
+    assert sorted(one_by_one.removable, key=str) == sorted(at_once.removable, key=str)
+    assert replace(one_by_one, removable=()) == replace(at_once, removable=())
+
+
+def test_a_unique_id_that_two_plain_rows_bear_says_nothing():
+    """
+    Which of the two the message is, only its content tells.
+    """
+    plain = Plain(("a", "a"), (1, 1), (11, 12))
+
+    plan = select(listing(("a", 1)), [], {}, ACCOUNT, NOW, plain=plain)
+
+    assert [1] == numbers(plan.wanted)
+    assert {11, 12} == plan.seen.vanished
+
+
+def test_plain_rows_that_vanish_all_at_once_are_a_reset():
+    """
+    Half of what the last listing had is gone, and something is new.
+    """
+    ids = [f"old {n}" for n in range(RESET_LEAST)]
+    plain = Plain(ids, [1] * len(ids), range(len(ids)))
+
+    def is_reset(*messages):
+        return select(listing(*messages), [], {}, ACCOUNT, NOW, plain=plain).reset
+
+    assert is_reset(("new", 1))
+    assert not is_reset(("new", 1), *((unique_id, 1) for unique_id in ids[1:]))
+    assert not is_reset()
+
+
+def test_what_is_known_and_unchanged_is_not_looked_at(monkeypatch):
+    """
+    In a maildrop of which one message has gone and one is new, only those cost a step.
+    """
+    looked_at = []
+    made = Listing.listed
+    monkeypatch.setattr(
+        Listing, "listed", lambda *all_: looked_at.append(all_[1]) or made(*all_)
+    )
+    plain = Plain(tuple("abcd"), (1, 2, 3, 4), (11, 12, 13, 14))
+    shown = listing(("a", 1), ("b", 2), ("d", 4), ("e", 4))
+
+    plan = select(shown, [], {}, ACCOUNT, NOW, plain=plain)
+
+    assert Seen(vanished=frozenset({13})) == plan.seen
+    assert {3} == plan.astray
+    assert [] == looked_at
+    assert [4] == numbers(plan.wanted)
 
 
 def test_a_claim_beyond_a_session_holds_up_nobody():
@@ -468,7 +587,11 @@ def test_what_is_archived_and_still_listed_makes_room():
     plan = select(messages, known, {}, ACCOUNT, NOW, habits=DRAINED)
 
     assert [3, 1] == numbers(plan.wanted)
-    assert ({1}, {2}, frozenset()) == (plan.again, plan.accounted, plan.hidden)
+    assert ({1}, {2}, frozenset()) == (
+        plan.again,
+        accounted(plan, known),
+        plan.seen.hidden,
+    )
     assert [3] == numbers(select(messages, known, {}, ACCOUNT, NOW).wanted)
 
 
@@ -479,7 +602,7 @@ def test_what_is_hidden_as_it_was_to_be_is_told():
     known = [row(1, "a", popped=True), row(2, "b"), row(3, None, popped=True)]
 
     def hidden(messages):
-        return select(messages, known, {}, ACCOUNT, NOW, habits=DRAINED).hidden
+        return select(messages, known, {}, ACCOUNT, NOW, habits=DRAINED).seen.hidden
 
     assert {1} == hidden(listing(("c", 100))) == hidden(listing())
     assert frozenset() == hidden(listing((None, 100)))

@@ -57,6 +57,7 @@ from popfetchd.values import (
     Archived,
     ContentDigest,
     Destination,
+    Due,
     Failure,
     HeaderDigest,
     Known,
@@ -64,11 +65,13 @@ from popfetchd.values import (
     Listed,
     MessageNumber,
     Octets,
+    Plain,
     Published,
     Receipt,
     Recollection,
     Recorded,
     RowId,
+    Seen,
     Since,
     UniqueId,
     Verification,
@@ -202,6 +205,12 @@ class Ledger:
         """
         return self._read(lambda db: table.known(db, account))
 
+    def known_apart(self, account: AccountName, due: Due) -> tuple[Plain, list[Known]]:
+        """
+        Return the account's published rows: those that are plain, and all others.
+        """
+        return self._read(lambda db: table.known_apart(db, account, due))
+
     def receipts(self, rows: Collection[RowId]) -> list[Receipt]:
         """
         Return the receipts of those of *rows* that are published, oldest first.
@@ -297,39 +306,19 @@ class Ledger:
     def sight(
         self,
         account: AccountName,
-        accounted: Collection[RowId],
-        duplicated: Collection[UniqueId],
-        hidden: Collection[RowId] = (),
+        seen: Seen,
+        duplicated: Collection[UniqueId] = (),
     ) -> None:
         """
         Write down what a complete listing showed, where it differs from the last one.
 
-        *accounted*: the rows that it shows to be there still. Every other one has
-        vanished: removed, if it was marked. *duplicated*: unique-ids that stand in the
-        listing more than once, and say nothing from now on. *hidden*: rows that are gone
-        because the server hides what was retrieved; they count as removed.
+        A row that vanished was removed, if it was marked. *duplicated*: unique-ids that
+        stand in the listing more than once, and say nothing from now on.
         """
-        there, seen_twice = frozenset(accounted), frozenset(duplicated)
-        expected = frozenset(hidden) - there
-        known = self.known(account)
-        told = there | expected  # once: of 100,000 rows each union costs a millisecond
-        vanished = [row for row in known if row.row not in told]
-        sighting = table.Sighting(
-            present=_rows(
-                row
-                for row in known
-                if row.row in there and (row.marked or not row.accounted)
-            ),
-            absent=_rows(row for row in vanished if row.accounted),
-            gone=_rows(row for row in vanished if row.marked),
-            doubted=_rows(
-                row for row in known if row.unique_id in seen_twice and not row.doubtful
-            ),
-            hidden=_rows(row for row in known if row.row in expected),
-        )
-        if any(sighting):
+        changes = self._read(lambda db: table.sighting(db, account, seen, duplicated))
+        if any(changes):
             now = self._now()
-            self._writer.do(lambda db: table.sight(db, sighting, now))
+            self._writer.do(lambda db: table.sight(db, changes, now))
 
     def leave(
         self, account: AccountName, left: Mapping[UniqueId, Octets | None]
@@ -610,10 +599,6 @@ def _take_off(left: Counter[str], keys: Iterable[str]) -> None:
     for key in keys:
         if key in left:
             left[key] -= 1
-
-
-def _rows(known: Iterable[Known]) -> list[RowId]:
-    return [row.row for row in known]
 
 
 def _state(text: str | None, seen: tuple[float, int] | None) -> AccountState:

@@ -18,9 +18,10 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from popfetchd.values import (
     AccountName,
@@ -28,6 +29,7 @@ from popfetchd.values import (
     ArchiveFormat,
     ContentDigest,
     Copy,
+    Due,
     Extent,
     Failure,
     HeaderDigest,
@@ -36,9 +38,11 @@ from popfetchd.values import (
     LeftOpen,
     Listed,
     Octets,
+    Plain,
     Receipt,
     Recorded,
     RowId,
+    Seen,
     Since,
     UniqueId,
     Verified,
@@ -175,6 +179,35 @@ PLACE = """
 OF_THESE = "id IN (SELECT value FROM json_each(?)) AND state = 'published'"
 
 
+LONGEST_PLAIN = 255
+"""Characters of a unique-id of values.Plain; RFC 1939 section 7 has 70. A column of all of
+them is one text for a moment, which SQLite limits to a thousand million."""
+
+PLAIN = f"""(
+    accounted AND NOT (doubtful OR marked OR altered OR popped)
+    AND unique_id IS NOT NULL AND octets_listed IS NOT NULL
+    AND length(unique_id) <= {LONGEST_PLAIN}
+    AND CASE WHEN :by_age THEN arrived_at ELSE archived_at END + :wait > :now
+)"""
+
+PUBLISHED = "FROM message WHERE account = :account AND state = 'published'"
+
+# One text for each column: SQLite puts them together without a step of Python's for each
+# row. No unique-id holds a line feed: a listing's line ends with one.
+PLAIN_ROWS = f"""
+    SELECT
+        group_concat(unique_id, char(10)), group_concat(octets_listed, ' '),
+        group_concat(id, ' ')
+    {PUBLISHED} AND {PLAIN}
+"""
+
+# As a number, since each column of 100,000 rows costs a hundredth of a second.
+KNOWN = f"""
+    SELECT id, unique_id, octets_listed, archived_at, arrived_at,
+        accounted + 2 * doubtful + 4 * marked + 8 * altered + 16 * popped
+    {PUBLISHED}
+"""
+
 FLAGS = [tuple(bool(n & bit) for bit in (1, 2, 4, 8)) for n in range(16)]
 """What `known` reads as one number: accounted, doubtful, marked, altered; and popped."""
 
@@ -305,13 +338,39 @@ def known(db: sqlite3.Connection, account: AccountName) -> list[Known]:
     """
     Return the published rows, in no order.
     """
-    # As a number, since each column of 100,000 rows costs a hundredth of a second.
-    found = db.execute(
-        "SELECT id, unique_id, octets_listed, archived_at, arrived_at,"
-        " accounted + 2 * doubtful + 4 * marked + 8 * altered + 16 * popped"
-        " FROM message WHERE account = ? AND state = 'published'",
-        (account,),
+    return _known(db.execute(KNOWN, {"account": account}))
+
+
+def known_apart(
+    db: sqlite3.Connection, account: AccountName, due: Due
+) -> tuple[Plain, list[Known]]:
+    """
+    Return the published rows: those that are plain, and all others, in no order.
+    """
+    facts = {
+        "account": account,
+        "by_age": due.since is Since.ARRIVED,
+        "wait": due.wait,
+        "now": due.now,
+    }
+    plain = _plain(*db.execute(PLAIN_ROWS, facts).fetchone())
+    (count,) = db.execute(f"SELECT count(*) {PUBLISHED}", facts).fetchone()
+    if count == len(plain.rows):
+        return plain, []
+    return plain, _known(db.execute(f"{KNOWN} AND NOT {PLAIN}", facts))
+
+
+def _plain(ids: str | None, octets: str | None, rows: str | None) -> Plain:
+    if ids is None or octets is None or rows is None:
+        return Plain()
+    return Plain(
+        cast("list[UniqueId]", ids.split("\n")),
+        cast("Sequence[Octets]", array("q", map(int, octets.split()))),
+        cast("Sequence[RowId]", array("q", map(int, rows.split()))),
     )
+
+
+def _known(found: sqlite3.Cursor) -> list[Known]:
     return [
         Known._make(
             (
@@ -564,8 +623,46 @@ class Sighting(NamedTuple):
     """Vanished and marked: the listing decides that they were removed."""
     doubted: list[RowId]
     """Their unique-id stands in the listing twice."""
-    hidden: list[RowId] = []  # noqa: RUF012 -- never altered
+    hidden: list[RowId]
     """Vanished as they were to: the server hides what was retrieved."""
+
+
+BORNE = """
+    SELECT id FROM message WHERE account = ? AND state = 'published'
+    AND unique_id IN (SELECT value FROM json_each(?)) AND NOT doubtful
+"""
+
+
+def sighting(
+    db: sqlite3.Connection,
+    account: AccountName,
+    seen: Seen,
+    duplicated: Collection[UniqueId],
+) -> Sighting:
+    """
+    Return what is to be written of what a listing showed: only what it changes.
+    """
+    hidden = seen.hidden - seen.returned
+    return Sighting(
+        present=_these(db, seen.returned, "(marked OR NOT accounted)"),
+        absent=_these(db, seen.vanished - hidden, "accounted"),
+        gone=_these(db, seen.vanished - hidden, "marked"),
+        doubted=_first(db.execute(BORNE, (account, json.dumps(list(duplicated)))))
+        if duplicated
+        else [],
+        hidden=_these(db, hidden, "1"),
+    )
+
+
+def _these(db: sqlite3.Connection, rows: Collection[RowId], such: str) -> list[RowId]:
+    if not rows:
+        return []
+    sql = f"SELECT id FROM message WHERE {OF_THESE} AND {such}"  # noqa: S608 -- ours
+    return _first(db.execute(sql, (_array(rows),)))
+
+
+def _first(found: sqlite3.Cursor) -> list[RowId]:
+    return [RowId(row) for (row,) in found]
 
 
 def sight(db: sqlite3.Connection, sighting: Sighting, now: float) -> None:
