@@ -30,9 +30,8 @@ from types import FrameType
 
 from popfetchd import __version__, logs
 from popfetchd.archive.inventory import ledgers_at
-from popfetchd.config import load
+from popfetchd.config import load, plain
 from popfetchd.config.model import Configuration, Http
-from popfetchd.config.plain import accounts as plain_accounts
 from popfetchd.errors import (
     AddressTaken,
     ArchiveError,
@@ -99,7 +98,7 @@ class Service:
         loaded = load.load(path, environ)
         self._path = path
         self._environ = environ
-        self._configuration = loaded.configuration
+        self._loaded = loaded
         self._accounts: dict[AccountName, Account] = {}
         self._wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -131,22 +130,23 @@ class Service:
             lambda: self._refusal,
         )
         try:
-            self._check_ledger(loaded)
+            accounts = plain.by_name(loaded.configuration, loaded.configuration, {})
+            self._check_ledger(accounts)
             self._web = serve(loaded.configuration.http, site)
         except PopfetchdError:
             self.ledger.close()
             raise
-        self._take(loaded)
+        self._take(loaded, accounts)
         states = self.ledger.states()
         well = (a for n, a in self._accounts.items() if _is_well(states.get(n)))
         self._pool.answered(*{_door(account.server) for account in well})
 
-    def _check_ledger(self, loaded: load.Loaded) -> None:
+    def _check_ledger(self, accounts: Mapping[AccountName, Account]) -> None:
         # Now, and not at some visit: it concerns every account.
         self.ledger.check(quick=True)
         if not self.ledger.is_new():
             return
-        for account in plain_accounts(loaded.configuration):
+        for account in accounts.values():
             others: set[LedgerId] = set()
             with suppress(ArchiveError):  # its visits will tell
                 others = ledgers_at(account.destination, time.time) - {self.ledger.id}
@@ -170,7 +170,7 @@ class Service:
                 __version__,
                 len(self._accounts),
                 http=self.url,
-                ledger=str(self._configuration.ledger),
+                ledger=str(self._loaded.configuration.ledger),
             )
             systemd.tell("READY=1", self._status())
             self._serve(systemd)
@@ -256,14 +256,15 @@ class Service:
         Read the configuration again and take it; one with a mistake changes nothing.
         """
         try:
-            loaded = load.load(self._path, self._environ)
+            loaded = load.load(self._path, self._environ, self._loaded)
             self._refuse_what_needs_a_restart(loaded.configuration)
             self._web.access = access(loaded.configuration.http)
         except PopfetchdError as error:
             self._refused(NOT_TAKEN, str(error).splitlines(), error.hint)
             self.reporter.refused(error, time.time())
             return
-        self._take(loaded)
+        former = self._loaded.configuration
+        self._take(loaded, plain.by_name(loaded.configuration, former, self._accounts))
         self._try_again()
 
     def _try_again(self) -> None:
@@ -277,10 +278,10 @@ class Service:
         mistakes = [
             Mistake(str(self._path), 0, 0, f"{key}: a change needs a restart")
             for key, old, new in (
-                ("ledger", self._configuration.ledger, configuration.ledger),
+                ("ledger", self._loaded.configuration.ledger, configuration.ledger),
                 (
                     "http: listen",
-                    self._configuration.http.listen,
+                    self._loaded.configuration.http.listen,
                     configuration.http.listen,
                 ),
             )
@@ -289,12 +290,11 @@ class Service:
         if mistakes:
             raise ConfigurationError(mistakes)
 
-    def _take(self, loaded: load.Loaded) -> None:
+    def _take(self, loaded: load.Loaded, accounts: dict[AccountName, Account]) -> None:
         configuration = loaded.configuration
-        accounts = {a.name: a for a in plain_accounts(configuration)}
         if loaded.held_back:  # what a bad file holds stays as it was
             accounts = self._accounts | accounts
-        self._configuration = configuration
+        self._loaded = loaded
         self._log_as(configuration)
         self._visits.sessions.renew()
         self._refusal = None
@@ -336,7 +336,7 @@ class Service:
     def _show(self, accounts: dict[AccountName, Account]) -> None:
         states = self.ledger.states()
         self.metrics.show_accounts(
-            PerAccount(self._configuration.metrics.per_account.value)
+            PerAccount(self._loaded.configuration.metrics.per_account.value)
         )
         self.metrics.set_archives({a.destination.path for a in accounts.values()})
         self.metrics.set_accounts(

@@ -7,7 +7,9 @@ examples that are shipped.
 
 from __future__ import annotations
 
+import grp
 import shutil
+import types
 
 from pathlib import Path
 
@@ -34,6 +36,7 @@ defaults:
   archive: {format: maildir, path: "/srv/mail/{account}"}
 """
 ALICE = DEFAULTS + "accounts:\n  - {name: alice, user: alice}\n"
+ACCOUNTS = "accounts:\n  - {name: alice, user: alice}\n  - {name: bob, user: bob}\n"
 
 
 @pytest.fixture
@@ -604,3 +607,116 @@ def test_any_text(tmp_path_factory, text):
     else:
         count = len(plain.accounts(loaded.configuration)) + len(loaded.held_back)
     assert count
+
+
+# -- a second load --------------------------------------------------------------------
+
+
+def again(former):
+    return loading.load(Path("c.yaml"), ENVIRON, former)
+
+
+def test_what_is_written_as_before_is_not_judged_again(write, monkeypatch):
+    """
+    A reload of thousands of accounts reads those that changed, wherever they moved to.
+    """
+    write("c.yaml", ALICE + "  - {name: bob, user: bob}\n")
+    former, real, judged = load(), loading.Account.model_validate, []
+
+    def judge(node):
+        judged.append(str(node["name"]))
+        return real(node)
+
+    monkeypatch.setattr(loading.Account, "model_validate", judge)
+    write("c.yaml", DEFAULTS + ACCOUNTS.replace("user: bob", "user: rob"))
+    alice, bob = again(former).configuration.accounts
+    assert alice is former.configuration.accounts[0]
+    assert (["bob"], "rob") == (judged, bob.user)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (("5m", "5m"), ("5m", "7m")),
+        (("user: alice", "user: alice"), ("user: alice", "user: alice, port: 996")),
+        (("user: alice", 'user: "null"'), ("user: alice", "user: null")),
+        (
+            ("user: alice", 'user: a, password_command: ["~"]'),
+            ("user: alice", "user: a, password_command: [~]"),
+        ),
+        (
+            ("user: alice", 'user: a, archive: {format: maildir, path: "/a"}'),
+            ("user: alice", "user: a, archive: {format: maildir, path: /b}"),
+        ),
+    ],
+)
+def test_a_second_load_finds_what_the_first_would(write, first, then):
+    """
+    Other defaults, another value, and a word that has become a null count as changed.
+    """
+
+    def result(former):
+        try:
+            return again(former).configuration
+        except ConfigurationError as error:
+            return error.mistakes
+
+    write("c.yaml", ALICE.replace(*first))
+    former = load()
+    write("c.yaml", ALICE.replace(*then))
+    assert result(None) == result(former) != former.configuration
+
+
+def test_a_file_that_everybody_may_read_now_is_judged_anew(write):
+    """
+    An inline password that was right is a mistake then, though nothing was written.
+    """
+    text = ALICE.replace("user: alice}", "user: alice, password: hunter2}")
+    write("c.yaml", text)
+    former = load()
+    assert "hunter2" not in repr(former.judged.accounts.keys())
+    write("c.yaml", text, mode=0o644)
+    with pytest.raises(ConfigurationError, match="everyone may read this file"):
+        again(former)
+
+
+def test_neighbours_are_looked_at_each_time(write):
+    """
+    An account that did not change may stand in the way of one that did.
+    """
+    write("c.yaml", DEFAULTS + ACCOUNTS)
+    former = load()
+    mbox = "archive: {format: mbox, path: /srv/mail/alice/all}"
+    write("c.yaml", DEFAULTS + ACCOUNTS + f"  - {{name: c, user: c, {mbox}}}\n")
+    assert 3 == len(again(former).configuration.accounts)
+    mbox = "archive: {format: mbox, path: /srv/mail/alice}"
+    write("c.yaml", DEFAULTS + ACCOUNTS + f"  - {{name: c, user: c, {mbox}}}\n")
+    with pytest.raises(ConfigurationError, match="is a folder, of account 'alice'"):
+        again(former)
+
+
+def test_a_group_is_looked_up_each_time(write, monkeypatch):
+    """
+    Its number is this machine's business, and may have changed.
+    """
+    archive = 'archive: {format: maildir, path: /a, group: mail, mode: "0640"}'
+    write("c.yaml", ALICE.replace("user: alice}", f"user: alice, {archive}}}"))
+    former = load()
+    monkeypatch.setattr(grp, "getgrnam", lambda _: types.SimpleNamespace(gr_gid=4711))
+    (alice,) = again(former).configuration.accounts
+    assert 4711 == alice.archive.group.gid
+
+
+def test_plain_accounts_stay_where_nothing_changed(write):
+    """
+    Who is visited meanwhile keeps its account; equal servers are one object.
+    """
+    write("c.yaml", DEFAULTS + ACCOUNTS)
+    former = load()
+    known = plain.by_name(former.configuration, former.configuration, {})
+    write("c.yaml", DEFAULTS + ACCOUNTS.replace("user: bob", "user: rob"))
+    found = again(former).configuration
+    now = plain.by_name(found, former.configuration, known)
+    assert now["alice"] is known["alice"]
+    assert "rob" == now["bob"].login.user
+    assert now["alice"].server is now["bob"].server

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -77,7 +78,20 @@ class PerAccount(StrEnum):
     NEVER = "never"
 
 
+MOST_REMEMBERED = 64
+"""Texts of one kind whose meaning is remembered: what `defaults` says is read once, and
+not for each of thousands of accounts."""
+
+
 def _scalar(read: readers.Reader) -> BeforeValidator:
+    remembered = lru_cache(MOST_REMEMBERED)(read)
+    return BeforeValidator(lambda value: remembered(readers.written(value)))
+
+
+def _unremembered(read: readers.Reader) -> BeforeValidator:
+    """
+    For what is secret, or changes outside of the configuration.
+    """
     return BeforeValidator(lambda value: read(readers.written(value)))
 
 
@@ -235,7 +249,7 @@ Mode = Annotated[
 
 ArchiveGroup = Annotated[
     InstanceOf[Group],
-    _scalar(readers.group),
+    _unremembered(readers.group),
     _optionally(lambda group: group.name),
     _schema("string", minLength=1),
 ]
@@ -254,7 +268,7 @@ Credential = Annotated[
 
 Password = Annotated[
     SecretStr,
-    _scalar(readers.password),
+    _unremembered(readers.password),
     _optionally(lambda _: HIDDEN),
     _schema("string", format="password", writeOnly=True),
 ]

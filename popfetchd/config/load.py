@@ -9,6 +9,8 @@ Rules of this file:
 - A file that is taken in holds a list of accounts, bare or under `accounts:`; it takes
   in no further files and has no defaults. The main file is never taken in again.
 - Paths in a file start from its folder. Of two accounts of one name the first stands.
+- An account that is written as it was at the last load, under the same defaults, is not
+  judged again, but for what stands outside of it: its neighbours' archives, and files.
 - Who may write a configuration is root, in effect: `password_command` runs what is
   written there. Whose file it is is not asked: a container's is seldom its user's.
 """
@@ -21,6 +23,7 @@ import stat
 from collections.abc import Iterator
 from collections.abc import Mapping as Environment
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import starmap
 from pathlib import Path
 
@@ -58,6 +61,18 @@ NO_LIST = "must be a list of accounts; each begins with `- name: …`"
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """
+    The accounts that were found right, by a digest of what was written of each.
+
+    A digest, since a secret may be written there. *defaults* are those beneath them.
+    """
+
+    defaults: Mapping
+    accounts: dict[bytes, Account] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """
     A configuration that can work, and what an operator should know of it.
@@ -68,18 +83,23 @@ class Loaded:
     """Why accounts of further files are missing from it."""
     doubts: tuple[Mistake, ...] = ()
     """What works and is seldom meant."""
+    judged: Judged = field(default_factory=lambda: Judged(Mapping()))
+    """For the next load."""
 
 
-def load(path: Path, environ: Environment[str, str]) -> Loaded:
+def load(
+    path: Path, environ: Environment[str, str], former: Loaded | None = None
+) -> Loaded:
     """
     Load the configuration in *path* and the files that it takes in.
 
-    *environ* says where the ledger stands, should the file not. Raises
-    ConfigurationError, with the mistakes of all files, if one is in *path* itself.
+    *environ* says where the ledger stands, should the file not. Accounts that are as in
+    *former* are the same objects. Raises ConfigurationError, with the mistakes of all
+    files, if one is in *path* itself.
     """
     main = read(path)
     root = _root(main)
-    book = _Book()
+    book = _Book(former=None if former is None else former.judged)
     whole = _whole(main, root, environ, book.take_defaults(main, root))
     accounts = book.accounts(main, root.get("accounts", Sequence()))
     taken, refused = files.taken_in(main, root)
@@ -92,7 +112,8 @@ def load(path: Path, environ: Environment[str, str]) -> Loaded:
         raise ConfigurationError([*_ordered(main.mistakes), *held_back])
     doubts = (m for d in (main, *further) if not d.mistakes for m in _ordered(d.doubts))
     configuration = whole.model_copy(update={"accounts": tuple(accounts)})
-    return Loaded(configuration, held_back, tuple(doubts))
+    judged = Judged(book.defaults, book.judged)
+    return Loaded(configuration, held_back, tuple(doubts), judged)
 
 
 def _ordered(mistakes: list[Mistake]) -> list[Mistake]:
@@ -170,6 +191,8 @@ class _Book:
     names: dict[str, Mistake] = field(default_factory=dict)
     """For each name where it stands; the text of such a mistake is empty."""
     places: rules.Places = field(default_factory=rules.Places)
+    former: Judged | None = None
+    judged: dict[bytes, Account] = field(default_factory=dict)
 
     def take_defaults(self, main: Document, root: Mapping) -> Defaults | None:
         """
@@ -225,6 +248,38 @@ class _Book:
             return None
         label = self._label(document, own, ordinal)
         _anchor(own, document.folder)
+        digest = _digest(document, own)
+        account, faulty = self._as_before(own, digest), False
+        if account is None:
+            account, faulty = self._judge(document, own, label)
+        if account is None:
+            return None
+        if not faulty:
+            last = [*self.places.take(account)]
+            document.mistakes += told(document, own, last, label)
+        if not document.mistakes:
+            self.judged[digest] = account
+        document.doubts += told(document, own, rules.doubts(own, account), label)
+        return account
+
+    def _as_before(self, own: Mapping, digest: bytes) -> Account | None:
+        """
+        Return the account if it was found right before, and would be now.
+        """
+        if self.former is None or self.former.defaults != self.defaults:
+            return None
+        account = self.former.accounts.get(digest)
+        # A group's number may have changed; a bare null reads as the word in quotes.
+        if account is None or account.archive.group or _holds_null(own):
+            return None
+        return account
+
+    def _judge(
+        self, document: Document, own: Mapping, label: str
+    ) -> tuple[Account | None, bool]:
+        """
+        Return what *own* says of an account, None if nothing; and whether it cannot be.
+        """
         merged = providers.beneath(rules.beneath(own, self.defaults))
         first = (*_written_at_all(document, own), *rules.missing(own, merged))
         document.mistakes += told(document, own, first, label)
@@ -233,16 +288,14 @@ class _Book:
         except ValidationError as error:
             found = (f for f in faults(error, Account, merged) if _concerns(own, f))
             document.mistakes += told(document, own, found, label)
-            return None
+            return None, True
         last = [
             *rules.impossible(own, account),
             *rules.unfit(own, account),
             *rules.unfillable(account),
         ]
-        last += [] if last else self.places.take(account)
         document.mistakes += told(document, own, last, label)
-        document.doubts += told(document, own, rules.doubts(own, account), label)
-        return account
+        return account, bool(last)
 
     def _label(self, document: Document, own: Mapping, ordinal: int) -> str:
         """
@@ -258,6 +311,20 @@ class _Book:
             fault = Fault(("name",), f"is the name of another account, at {there}")
             document.mistakes += told(document, own, [fault], label)
         return label
+
+
+def _digest(document: Document, own: Mapping) -> bytes:
+    # What is right in a file that is private may be wrong in another.
+    written = f"{document.mode:o} {own!r}"
+    return blake2b(written.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def _holds_null(node: object) -> bool:
+    if isinstance(node, Mapping):
+        return any(map(_holds_null, node.values()))
+    if isinstance(node, Sequence):
+        return any(map(_holds_null, node))
+    return isinstance(node, Text) and node.null
 
 
 def _written_at_all(document: Document, own: Mapping) -> Iterator[Fault]:

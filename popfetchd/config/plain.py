@@ -10,13 +10,21 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar, cast
 
 from popfetchd import values
 from popfetchd.config import providers, templates
 from popfetchd.config.model import Account, Configuration, Settings
 from popfetchd.values import TlsMode
 
+
+MOST_SHARED = 1024
+"""Values that are looked through for an equal one; beyond, each account has its own."""
+
+T = TypeVar("T", bound=Hashable)
 
 PORTS = {TlsMode.IMPLICIT: 995, TlsMode.STLS: 110, TlsMode.NONE: 110}
 """Where POP3 is served when nobody says (RFC 8314 §3.1, RFC 1939 §3)."""
@@ -27,6 +35,23 @@ def accounts(configuration: Configuration) -> tuple[values.Account, ...]:
     Return the accounts of *configuration*, in the order written.
     """
     return tuple(_account(account) for account in configuration.accounts)
+
+
+def by_name(
+    configuration: Configuration,
+    former: Configuration,
+    known: Mapping[values.AccountName, values.Account],
+) -> dict[values.AccountName, values.Account]:
+    """
+    Return them by name; *known* ones stay where *former* has the same object for them.
+    """
+    before = {account.name: account for account in former.accounts}
+    found = {}
+    for account in configuration.accounts:
+        name = values.AccountName(account.name)
+        same = before.get(name) is account and name in known
+        found[name] = known[name] if same else _account(account)
+    return found
 
 
 def port(account: Account) -> int:
@@ -68,10 +93,10 @@ def _account(account: Account) -> values.Account:
     size, removal = account.max_message_size, account.delete_after
     return values.Account(
         name=values.AccountName(account.name),
-        server=_server(account),
+        server=_shared(_server(account)),
         login=values.Login(_login_user(account), _secret(account), account.auth),
         destination=values.Destination(account.archive.format, archive_path(account)),
-        schedule=_schedule(account),
+        schedule=_shared(_schedule(account)),
         delete_after=None if removal is None else removal[0],
         delete_since=values.Since.ARCHIVED if removal is None else removal[1],
         trust_archive=account.trust_archive,
@@ -80,9 +105,24 @@ def _account(account: Account) -> values.Account:
         min_free=values.Octets(account.min_free),
         deadline=account.deadline,
         provider=account.provider,
-        habits=habits(account),
-        permissions=values.Permissions(account.archive.mode, account.archive.group),
+        habits=_shared(habits(account)),
+        permissions=_shared(
+            values.Permissions(account.archive.mode, account.archive.group)
+        ),
     )
+
+
+def _shared(value: T) -> T:
+    """
+    Return *value*, or one that is equal and was made for another account: thousands of
+    accounts are on few servers.
+    """
+    return cast(T, _equal(value))
+
+
+@lru_cache(MOST_SHARED)
+def _equal(value: Hashable) -> Hashable:
+    return value
 
 
 def _server(account: Account) -> values.Server:

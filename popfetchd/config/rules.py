@@ -244,8 +244,10 @@ def unfillable(account: Account) -> Iterator[Fault]:
         (("access_token_file",), account.access_token_file),
         (("access_token_credential",), account.access_token_credential),
     ):
+        if template is None:
+            continue
         try:
-            plain.filled(account, template or "")
+            plain.filled(account, template)
         except ValueError as error:
             yield Fault(path, str(error))
 
@@ -256,50 +258,62 @@ class Places:
     Which paths the archives of the accounts so far make files, and which folders.
 
     Each with the name of the account that did so first. Dates stay words: what only one
-    date would bring together is found when it is written.
+    date would bring together is found when it is written. What is above a folder is a
+    folder, and no file: of thousands of neighbours each looks no further than to what
+    they have in common.
     """
 
-    files: dict[Path, str] = field(default_factory=dict)
-    folders: dict[Path, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
 
     def take(self, account: Account) -> Iterator[Fault]:
         """
         Yield why the archive of *account* cannot be where it is to be; note its paths.
         """
-        path = plain.archive_path(account)
+        path = str(plain.archive_path(account))
         is_file = account.archive.format is ArchiveFormat.MBOX
-        text = self._refusal(path, is_file=is_file)
+        above = [*self._above(path)]
+        text = self._refusal(path, above, is_file=is_file)
         if text:
             yield Fault(("archive", "path"), text)
             return
-        folders = path.parents if is_file else (path, *path.parents)
-        for folder in folders:
+        for folder in above if is_file else (path, *above):
             self.folders.setdefault(folder, account.name)
         if is_file:
             self.files.setdefault(path, account.name)
 
-    def _refusal(self, path: Path, *, is_file: bool) -> str:
-        above = next((p for p in path.parents if p in self.files), None)
-        if above is not None:
-            return (
-                f"{above} is an mbox, of account '{self.files[above]}', and no folder"
-            )
+    def _above(self, path: str) -> Iterator[str]:
+        """
+        Yield the folders above *path*, up to the first that is known to be one.
+        """
+        while path not in self.folders and (parent := _parent(path)) != path:
+            yield parent
+            path = parent
+
+    def _refusal(self, path: str, above: list[str], *, is_file: bool) -> str:
+        file = next((parent for parent in above if parent in self.files), None)
+        if file is not None:
+            return f"{file} is an mbox, of account '{self.files[file]}', and no folder"
         if is_file:
             return self._no_file(path)
         return (
             f"is an mbox, of account '{self.files[path]}'" if path in self.files else ""
         )
 
-    def _no_file(self, path: Path) -> str:
+    def _no_file(self, path: str) -> str:
         if path in self.folders:
             return (
                 f"is a folder, of account '{self.folders[path]}'; an mbox is one file"
             )
         if os.path.isdir(path):  # noqa: PTH112 -- it answers also where we may not look
             return "is a folder; an mbox is one file"
-        if path.suffix == ".lock":
+        if os.path.splitext(path)[1] == ".lock":  # noqa: PTH122 -- as above
             return "ends in .lock, as mail readers call the lock of an mbox"
         return ""
+
+
+def _parent(path: str) -> str:
+    return path[: path.rindex("/")] or "/"
 
 
 def doubts(own: Mapping, settings: Settings) -> Iterator[Fault]:
