@@ -22,14 +22,16 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
 import random
 import time
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -234,57 +236,196 @@ def interval(schedule: Schedule, now: float) -> float:
     return line.next(None, first) - first
 
 
-# -- APScheduler ----------------------------------------------------------------------
+# -- who is due -----------------------------------------------------------------------
 
 
-class Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
+@dataclass(slots=True)
+class Turn:
     """
-    A plan in APScheduler's terms, what it is held by, and the last visit it began.
+    An account's plan, what it is held by, the last visit it began, and its next one.
 
     All times are seconds since 1970.
     """
 
-    __slots__ = ("first", "not_before", "plan", "previous")
+    plan: Plan
+    first: float | None = None
+    """The first visit after a start; None: it took place, or is as planned."""
+    not_before: float = 0.0
+    previous: float | None = None
+    at: float = NEVER
+    """When the next visit is due."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        first: float | None = None,
-        not_before: float = 0.0,
-        previous: float | None = None,
-    ) -> None:
-        self.plan = plan
-        self.first = first
-        """The first visit after a start; None: it took place, or is as planned."""
-        self.not_before = not_before
-        self.previous = previous
-
-    def get_next_fire_time(
-        self, previous_fire_time: datetime | None, now: datetime
-    ) -> datetime:
+    def next(self, now: float) -> float:
         """
-        Return the next time, never before *now*, in UTC.
+        Return the time of the next visit, never before *now*.
         """
-        if previous_fire_time is not None:
-            self.previous, self.first = previous_fire_time.timestamp(), None
-        return datetime.fromtimestamp(self._next(now.timestamp()), UTC)
-
-    def _next(self, now: float) -> float:
         if self.first is not None:
             return max(self.first, self.not_before, now)
         return self.plan.next(self.previous, max(now, self.not_before))
 
+    def taken(self, now: float) -> float:
+        """
+        Return the time for which the visit that begins *now* was planned; plan the next.
+        """
+        planned, self.previous, self.first = self.at, self.at, None
+        self.at = self.next(now)
+        return planned
+
+
+class Agenda:
+    """
+    Who is due when. Safe to use from any thread.
+
+    A heap: APScheduler keeps a list of jobs that it sorts anew for each of them, 3 KB
+    and 100 µs a job, and has but one of ours.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._turns: dict[AccountName, Turn] = {}
+        self._heap: list[tuple[float, AccountName]] = []
+        """For each account its next time, and some that were moved since."""
+
+    def __getitem__(self, account: AccountName) -> Turn:
+        return self._turns[account]
+
+    def get(self, account: AccountName) -> Turn | None:
+        """
+        Return the turn of *account*; None if it has none.
+        """
+        return self._turns.get(account)
+
+    def change(
+        self, turns: Mapping[AccountName, Turn], gone: Iterable[AccountName]
+    ) -> None:
+        """
+        Take *turns* in, in place of their former ones, and those of *gone* out.
+        """
+        with self._lock:
+            for name in gone:
+                del self._turns[name]
+            self._turns.update(turns)
+            self._heap = [(turn.at, name) for name, turn in self._turns.items()]
+            heapq.heapify(self._heap)
+
+    def move(self, account: AccountName, at: float) -> None:
+        """
+        Let the next visit of *account* be due *at* that time. Passed over if it is not
+        there.
+        """
+        with self._lock:
+            if (turn := self._turns.get(account)) is not None:
+                self._put(account, turn, at)
+
+    def hold(self, account: AccountName, not_before: float, now: float) -> None:
+        """
+        Let the next visit of *account* be the first planned after *not_before*. Passed
+        over if it is not there.
+        """
+        with self._lock:
+            turn = self._turns.get(account)
+            if turn is not None and turn.not_before != not_before:
+                turn.not_before = not_before
+                self._put(account, turn, turn.next(now))
+
+    def _put(self, account: AccountName, turn: Turn, at: float) -> None:
+        if turn.at != at:
+            turn.at = at
+            heapq.heappush(self._heap, (at, account))
+
+    def earliest(self) -> float:
+        """
+        Return the time of the next visit; NEVER if there is none.
+        """
+        with self._lock:
+            self._clean()
+            return self._heap[0][0] if self._heap else NEVER
+
+    def due(self, now: float) -> Iterator[tuple[AccountName, float]]:
+        """
+        Yield who is due *now*, each with its planned time, and plan their next.
+        """
+        while (found := self._pop(now)) is not None:
+            yield found
+
+    def _pop(self, now: float) -> tuple[AccountName, float] | None:
+        with self._lock:
+            self._clean()
+            if not self._heap or self._heap[0][0] > now:
+                return None
+            _, name = self._heap[0]
+            planned = self._turns[name].taken(now)
+            heapq.heapreplace(self._heap, (self._turns[name].at, name))
+            return name, planned
+
+    def _clean(self) -> None:
+        # Off the top what was moved, or is gone.
+        while self._heap:
+            at, name = self._heap[0]
+            turn = self._turns.get(name)
+            if turn is not None and turn.at == at:
+                return
+            heapq.heappop(self._heap)
+
+
+# -- APScheduler ----------------------------------------------------------------------
+
+
+class Beat(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
+    """
+    Each HEARTBEAT.
+    """
+
+    def get_next_fire_time(
+        self, _previous_fire_time: datetime | None, now: datetime
+    ) -> datetime:
+        """
+        Return the next beat, in UTC.
+        """
+        return now + timedelta(seconds=HEARTBEAT)
+
+
+class Next(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
+    """
+    When the next visit of an agenda is due.
+    """
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+
+    def get_next_fire_time(
+        self, _previous_fire_time: datetime | None, now: datetime
+    ) -> datetime:
+        """
+        Return that time in UTC, always later than *now*: else APScheduler would ask again
+        without an end.
+        """
+        return max(_moment(self._agenda.earliest()), now + SOONEST)
+
+
+SOONEST = timedelta(milliseconds=1)
+"""What is overdue when the next visit is asked for begins so much later."""
+
+LAST_YEAR = datetime(9000, 1, 1, tzinfo=UTC)
+"""Instead of NEVER, which no calendar has."""
+
+
+def _moment(at: float) -> datetime:
+    return LAST_YEAR if at == NEVER else datetime.fromtimestamp(at, UTC)
+
 
 class Submit(BaseExecutor):  # type: ignore[misc] # APScheduler ships no types
     """
-    Calls a job's function where it is, with the time for which it was planned.
+    Calls a job's function where it is.
     """
 
-    def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:
-        account, _ = job.args
-        job.func(account, run_times[-1].timestamp())
+    def _do_submit_job(self, job: Job, _run_times: list[datetime]) -> None:
+        job.func()
         self._run_job_success(job.id, [])
+
+
+VISITS = "visits"
+"""The job that submits who is due."""
 
 
 class Scheduler:
@@ -312,7 +453,7 @@ class Scheduler:
         self._monotonic = monotonic
         self._beaten = monotonic()
         self._schedules: dict[AccountName, Schedule] = {}
-        self._triggers: dict[AccountName, Trigger] = {}
+        self._agenda = Agenda()
         self._engine = BackgroundScheduler(
             timezone=UTC,
             jobstores={"default": MemoryJobStore()},
@@ -327,8 +468,8 @@ class Scheduler:
         """
         Begin to plan. Accounts may be set before or after.
         """
-        beats = Trigger(Grid(HEARTBEAT, 0.0, 0.0, self._chance))
-        self._engine.add_job(self._beat, beats, args=("", 0.0))
+        self._engine.add_job(self._beat, Beat())
+        self._engine.add_job(self._visit, Next(self._agenda), id=VISITS)
         self._beaten = self._monotonic()
         self._engine.start()
 
@@ -344,9 +485,19 @@ class Scheduler:
         """
         return self._monotonic() - self._beaten < LONGEST_SILENCE
 
-    def _beat(self, _account: AccountName, _planned: float) -> None:
+    def _beat(self) -> None:
         self._beaten = self._monotonic()
         self._on_beat()
+
+    def _visit(self) -> None:
+        failed: list[Exception] = []
+        for name, planned in self._agenda.due(self._clock()):
+            try:
+                self._submit(name, planned)
+            except Exception as error:  # noqa: BLE001 -- costs one visit, and is logged
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     # -- accounts ---------------------------------------------------------------------
 
@@ -366,34 +517,32 @@ class Scheduler:
             for name, schedule in schedules.items()
             if self._schedules.get(name) != schedule
         }
-        for name in self._schedules.keys() - schedules.keys():
-            del self._triggers[name]
-            self._engine.remove_job(name)
+        gone = self._schedules.keys() - schedules.keys()
         self._schedules = dict(schedules)
         spread = len(changed) / FIRST_VISITS_PER_SECOND
-        for name, its_plan in changed.items():
-            held = (not_before or {}).get(name, 0.0)
-            self._put(name, self._trigger(name, its_plan, spread, held))
+        held = not_before or {}
+        turns = {
+            name: self._turn(name, its_plan, spread, held.get(name, 0.0))
+            for name, its_plan in changed.items()
+        }
+        was = self._agenda.earliest()
+        self._agenda.change(turns, gone)
+        self._wake(was)
 
-    def _trigger(
+    def _turn(
         self, name: AccountName, its_plan: Plan, spread: float, held: float
-    ) -> Trigger:
-        known, schedule = self._triggers.get(name), self._schedules[name]
+    ) -> Turn:
+        known, schedule = self._agenda.get(name), self._schedules[name]
+        now = self._clock()
         if known is not None:
-            return Trigger(
-                its_plan, not_before=known.not_before, previous=known.previous
-            )
-        if isinstance(schedule, Cron):
-            return Trigger(its_plan, not_before=held)
-        within = min(spread, schedule.seconds)
-        first = self._clock() + fraction(name) * within
-        return Trigger(its_plan, first=first, not_before=held)
-
-    def _put(self, name: AccountName, trigger: Trigger) -> None:
-        self._triggers[name] = trigger
-        self._engine.add_job(
-            self._submit, trigger, args=(name, 0.0), id=name, replace_existing=True
-        )
+            turn = Turn(its_plan, None, known.not_before, known.previous)
+        elif isinstance(schedule, Cron):
+            turn = Turn(its_plan, None, held)
+        else:
+            first = now + fraction(name) * min(spread, schedule.seconds)
+            turn = Turn(its_plan, first, held)
+        turn.at = turn.next(now)
+        return turn
 
     def hold(self, account: AccountName, not_before: float) -> None:
         """
@@ -401,34 +550,30 @@ class Scheduler:
 
         An account that is not there (any more) is passed over.
         """
-        trigger = self._triggers.get(account)
-        if trigger is None or trigger.not_before == not_before:
-            return
-        trigger.not_before = not_before
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        self._move(account, trigger.get_next_fire_time(None, now))
+        was = self._agenda.earliest()
+        self._agenda.hold(account, not_before, self._clock())
+        self._wake(was)
 
     def trigger_now(self, account: AccountName) -> None:
         """
         Visit *account* at once, held or not. Passed over if it is not there.
         """
-        self._move(account, datetime.fromtimestamp(self._clock(), UTC))
+        was = self._agenda.earliest()
+        self._agenda.move(account, self._clock())
+        self._wake(was)
 
-    def _move(self, account: AccountName, moment: datetime) -> None:
-        # Gone meanwhile, or not started: there is nothing to move.
-        with suppress(JobLookupError):
-            self._engine.modify_job(account, next_run_time=moment)
+    def _wake(self, was: float) -> None:
+        """
+        Let the engine know if somebody is due earlier than it *was*; where it has not been
+        started, it will ask by itself.
+        """
+        if (earliest := self._agenda.earliest()) < was:
+            with suppress(JobLookupError):
+                self._engine.modify_job(VISITS, next_run_time=_moment(earliest))
 
     def next_time(self, account: AccountName) -> float:
         """
         Return when the next visit is planned; NEVER if none is.
-
-        Before the start it is reckoned anew, and may differ by the jitter.
         """
-        job = self._engine.get_job(account)
-        if job is None:
-            return NEVER
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        moment = getattr(job, "next_run_time", None)
-        moment = moment or job.trigger.get_next_fire_time(None, now)
-        return float(moment.timestamp())
+        turn = self._agenda.get(account)
+        return NEVER if turn is None else turn.at

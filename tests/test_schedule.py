@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from popfetchd import schedule
 from popfetchd.errors import Reason
-from popfetchd.schedule import Grid, Scheduler, Trigger
+from popfetchd.schedule import Agenda, Grid, Next, Scheduler, Turn
 from popfetchd.values import NEVER, AccountName, AccountState, Cron, Every
 
 
@@ -29,12 +29,11 @@ half = lambda: 0.5  # noqa: E731 -- a chance that is none
 never = lambda: 0.0  # noqa: E731
 
 
-def fire(trigger, previous, now):
-    moment = trigger.get_next_fire_time(
-        None if previous is None else datetime.fromtimestamp(previous, UTC),
-        datetime.fromtimestamp(now, UTC),
-    )
-    return moment.timestamp()
+def fire(turn, previous, now):
+    if previous is not None:
+        turn.at = previous
+        turn.taken(now)
+    return turn.next(now)
 
 
 # -- back-off -------------------------------------------------------------------------
@@ -190,9 +189,9 @@ def test_a_suspended_machine_has_no_list_to_catch_up():
     """
     After a week asleep there is one next visit, and it is to come.
     """
-    trigger = Trigger(Grid(300.0, 0.0, 0.0, never))
+    turn = Turn(Grid(300.0, 0.0, 0.0, never))
     week = 7 * 86400.0
-    assert NOW + week + 300 == fire(trigger, NOW, NOW + week)
+    assert NOW + week + 300 == fire(turn, NOW, NOW + week)
 
 
 # -- plans from schedules -------------------------------------------------------------
@@ -249,8 +248,8 @@ def test_a_hold_takes_the_first_planned_time_after_it():
     """
     A held account keeps its phase.
     """
-    trigger = Trigger(Grid(300.0, 20.0, 0.0, never), not_before=NOW + 1000)
-    assert NOW + 1220 == fire(trigger, None, NOW)
+    turn = Turn(Grid(300.0, 20.0, 0.0, never), not_before=NOW + 1000)
+    assert NOW + 1220 == fire(turn, None, NOW)
 
 
 def test_the_first_visit_comes_at_once_or_when_the_hold_ends():
@@ -258,14 +257,83 @@ def test_the_first_visit_comes_at_once_or_when_the_hold_ends():
     `first` is used once; what is held comes as soon as it may.
     """
     grid = Grid(86400.0, 0.0, 0.0, never)
-    trigger = Trigger(grid, first=NOW + 2)
-    assert NOW + 2 == fire(trigger, None, NOW)
-    assert NOW + 5 == fire(trigger, None, NOW + 5)
-    trigger.not_before = NOW + 60
-    assert NOW + 60 == fire(trigger, None, NOW)
-    later = fire(trigger, NOW + 60, NOW + 60)
+    turn = Turn(grid, first=NOW + 2)
+    assert NOW + 2 == fire(turn, None, NOW)
+    assert NOW + 5 == fire(turn, None, NOW + 5)
+    turn.not_before = NOW + 60
+    assert NOW + 60 == fire(turn, None, NOW)
+    later = fire(turn, NOW + 60, NOW + 60)
     assert 0 == later % 86400
     assert later > NOW + 43200
+
+
+# -- who is due -----------------------------------------------------------------------
+
+
+@given(
+    phases=st.lists(st.floats(0, 100), min_size=1, max_size=20),
+    moves=st.lists(st.tuples(st.integers(0, 19), st.floats(0, 400)), max_size=20),
+    steps=st.lists(st.floats(0, 150), max_size=6),
+)
+def test_everybody_is_due_in_time_and_once(phases, moves, steps):
+    """
+    Whatever is moved: who is due is yielded in the order of time, and nobody else.
+    """
+    agenda, now = Agenda(), NOW
+    turns = {f"a{n}": Turn(Grid(100.0, p, 0.0, never)) for n, p in enumerate(phases)}
+    for turn in turns.values():
+        turn.at = turn.next(now)
+    agenda.change(turns, [])
+    for number, after in moves:
+        agenda.move(f"a{number}", now + after)
+    for step in steps:
+        now += step
+        expected = sorted((turn.at, name) for name, turn in turns.items())
+        expected = [(name, at) for at, name in expected if at <= now]
+        assert expected == list(agenda.due(now))
+        assert agenda.earliest() == min(turn.at for turn in turns.values()) > now
+
+
+def test_nobody_is_due_where_nobody_is():
+    """
+    An agenda that is empty, or was emptied, has no next time.
+    """
+    agenda, alice = Agenda(), AccountName("alice")
+    assert NEVER == agenda.earliest()
+    agenda.change({alice: Turn(Grid(100.0, 0.0, 0.0, never), at=NOW)}, [])
+    assert NOW == agenda.earliest()
+    agenda.change({}, [alice])
+    assert (NEVER, []) == (agenda.earliest(), list(agenda.due(NOW)))
+    assert agenda.get(alice) is None
+
+
+def test_what_is_overdue_is_asked_for_a_moment_later():
+    """
+    APScheduler asks for the next time until it is told one that is still to come.
+    """
+    agenda, alice = Agenda(), AccountName("alice")
+    agenda.change({alice: Turn(Grid(100.0, 0.0, 0.0, never), at=NOW)}, [])
+    now = datetime.fromtimestamp(NOW + 5, UTC)
+    assert now < Next(agenda).get_next_fire_time(None, now)
+
+
+def test_who_is_one_of_thousands_costs_no_look_at_the_others():
+    """
+    A hold and the next visit touch one account's turn, not the list of all.
+    """
+    agenda, counted = Agenda(), []
+
+    class Counted(Turn):
+        def next(self, now):
+            counted.append(now)
+            return super().next(now)
+
+    grid = Grid(1000.0, 0.0, 0.0, never)
+    turns = {f"a{n}": Counted(grid, at=NOW + n) for n in range(1000)}
+    agenda.change(turns, [])
+    agenda.move("a999", NOW + 3)
+    assert ["a0", "a1"] == [name for name, _ in agenda.due(NOW + 1)]
+    assert 2 == len(counted)
 
 
 # -- the engine -----------------------------------------------------------------------
@@ -395,7 +463,7 @@ def test_a_changed_schedule_is_no_new_account(scheduler, visits):
     scheduler.hold(alice, held)
     scheduler.set_accounts({alice: Every(7200.0)})
     assert held <= scheduler.next_time(alice) <= held + 7200
-    assert visits.seen[0][1] == scheduler._triggers[alice].previous
+    assert visits.seen[0][1] == scheduler._agenda[alice].previous
     assert 1 == len(visits.seen)
 
 
@@ -469,7 +537,7 @@ def test_life_is_told_by_the_heartbeat():
     assert scheduler.alive()
     clock[0] = schedule.LONGEST_SILENCE
     assert not scheduler.alive()
-    scheduler._beat(AccountName(""), 0.0)
+    scheduler._beat()
     assert scheduler.alive()
 
 
