@@ -66,16 +66,43 @@ def test_the_version_costs_nothing_else():
     assert "popfetchd.values" not in loaded
 
 
-def test_a_visit_loads_nothing_of_the_service():
+OF_THE_SERVICE = {
+    *("apscheduler", "prometheus_client", "http.server", "structlog", "rich"),
+    *("popfetchd.daemon", "popfetchd.schedule", "popfetchd.web", "popfetchd.metrics"),
+    *("popfetchd.browsing", "popfetchd.look", "popfetchd.lines"),
+}
+
+OF_THE_JUDGE = {"pydantic", "yaml", "annotated_types", "popfetchd.config.load"}
+
+OF_FEW_VISITS = {
+    *("email", "calendar", "zoneinfo", "stringprep", "ctypes", "subprocess", "secrets"),
+    *("tempfile", "shutil", "lzma", "importlib.resources", "importlib.metadata"),
+    *("difflib", "asyncio", "multiprocessing", "http.client", "urllib.request"),
+}
+
+
+def test_a_visit_loads_only_what_it_needs(here):
     """
-    The start is most of a short `fetch`: no schedule, web page or series for it.
+    The start is most of a `fetch` that finds nothing: what only the service, the judge of
+    the configuration, or few visits need is not loaded for it.
     """
-    loaded = loaded_by("import popfetchd.cli.fetch")
+    here.write(here.account("alice"))
+    words = ["fetch", "-c", str(here.path)]
+    loaded = loaded_by(f"from popfetchd.cli import main; main({words!r})")
     assert "popfetchd.visits" in loaded
-    of_service = {"daemon", "schedule", "web", "metrics", "browsing", "look", "lines"}
-    assert set() == {f"popfetchd.{name}" for name in of_service} & loaded
-    frameworks = {"apscheduler", "prometheus_client", "structlog", "rich"}
-    assert set() == {"http.server", *frameworks} & loaded
+    assert set() == (OF_THE_SERVICE | OF_THE_JUDGE | OF_FEW_VISITS) & loaded
+
+
+@pytest.mark.parametrize("verb", ["retry", "verify", "browse", "rebuild", "backup"])
+def test_verbs_load_nothing_of_the_service(verb):
+    """
+    What opens the ledger needs no schedule, page, series or lines of a log.
+    """
+    loaded = loaded_by(f"import popfetchd.cli.{verb}")
+    of_a_person = (
+        {"popfetchd.browsing", "popfetchd.look"} if verb == "browse" else set()
+    )
+    assert of_a_person == OF_THE_SERVICE & loaded
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ ENVIRONMENT = {
     "sets it.",
     "NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM": "How systemd is told of life, and "
     "the journal of how severe an event is; systemd sets them.",
+    "COLUMNS": "How wide help and tables are, where that is not as the terminal.",
     "NO_COLOR, TERM": "No colours where the first is set, or the second is dumb.",
 }
 

@@ -27,7 +27,7 @@ from popfetchd.browsing import Browsed, browse
 from popfetchd.cli import exits
 from popfetchd.cli.conversation import Conversation, on_terminal
 from popfetchd.cli.exits import Exit
-from popfetchd.cli.opened import opened
+from popfetchd.cli.opened import opened, reading
 from popfetchd.cli.tables import Style, octets
 from popfetchd.errors import PopfetchdError, ServerRefusal
 from popfetchd.look import Shown
@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> int:
     # A parent may have had it ignored; who answers must be able to stop as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
-        opened(arguments, [arguments.account]) as found,
+        opened(reading(arguments), [arguments.account]) as found,
         browse(found.visits, found.accounts[0], PATIENCE) as browsed,
         _ending(browsed),
     ):

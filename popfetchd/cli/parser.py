@@ -11,9 +11,10 @@ Rules of this file:
 from __future__ import annotations
 
 import argparse
+import os
 
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from popfetchd import __version__
 
@@ -22,14 +23,38 @@ USAGE = 64
 """EX_USAGE of sysexits(3); argparse itself would exit with 2."""
 
 
+USUAL_WIDTH = 80
+"""Cells of a terminal that does not tell."""
+
 LONGEST_PAUSE = 3600
 """Seconds between two drawings; who waits longer asks again."""
+
+
+class Help(argparse.HelpFormatter):
+    """
+    Help as wide as the terminal.
+
+    argparse makes one for each option, and asks shutil, which loads all that compresses.
+    """
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        try:
+            width = (
+                int(columns) if columns.isdigit() else os.get_terminal_size().columns
+            )
+        except OSError:  # no terminal
+            width = 0
+        super().__init__(prog, width=(width or USUAL_WIDTH) - 2)
 
 
 class Parser(argparse.ArgumentParser):
     """
     An argument parser that exits as sysexits(3) says.
     """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 -- argparse's own
+        super().__init__(formatter_class=Help, **options)
 
     def error(self, message: str) -> NoReturn:
         """

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from popfetchd.cli.exits import Exit
-from popfetchd.cli.opened import opened
+from popfetchd.cli.opened import opened, reading
 from popfetchd.cli.tables import show_json, show_table
 from popfetchd.ledger import Ledger
 from popfetchd.logs import clean
@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> int:
     """
     Lift the quarantine of one message, or of all of an account; show which.
     """
-    with opened(arguments, [arguments.account]) as found:
+    with opened(reading(arguments), [arguments.account]) as found:
         (account,) = found.accounts
         ledger = found.visits.ledger
         with ledger.lock(account.name).acquire(account.deadline):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from popfetchd.cli import exits
 from popfetchd.cli.exits import Exit
-from popfetchd.cli.opened import Opened, opened
+from popfetchd.cli.opened import Opened, opened, reading
 from popfetchd.cli.stopping import interrupted
 from popfetchd.cli.tables import octets, show_json, show_table
 from popfetchd.errors import PopfetchdError
@@ -77,7 +77,7 @@ def run(arguments: Namespace) -> int:
     """
     Verify, and with --repair let a visit fetch again what is damaged.
     """
-    with opened(arguments, arguments.accounts) as found, interrupted() as stop:
+    with opened(reading(arguments), arguments.accounts) as found, interrupted() as stop:
         results = []
         for account in found.accounts:
             result = _verified(found, account, stop)

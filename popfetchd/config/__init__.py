@@ -10,6 +10,7 @@ What the operator writes: from YAML to plain values, or to a list of mistakes.
 - `rules`     what the keys of one account must be to each other
 - `mistakes`  from a fault and its path to a sentence with file, line and column
 - `load`      the files of a configuration, all at once
+- `apart`     the same in a process of its own, for who waits
 - `plain`     the values that the rest of popfetchd works with
 - `show`      the effective configuration without its secrets
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 from popfetchd.values import Certificate
 
@@ -96,7 +97,10 @@ def _moment(tag: int, octets: bytes) -> float:
     text = octets.decode("ascii")
     if tag == UTC_TIME:
         text = ("20" if text < "50" else "19") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    if not re.fullmatch("[0-9]{14}Z", text):
+        raise ValueError("it has a date of another form")
+    # Not strptime: what it loads costs more than the rest of the certificate.
+    return datetime.fromisoformat(f"{text[:8]}T{text[8:14]}+0000").timestamp()
 
 
 def _spelled(name: bytes) -> str:

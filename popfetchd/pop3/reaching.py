@@ -100,7 +100,15 @@ def _resolve(host: str, port: int, limit: Limit) -> list[_Address]:
 
 def _lookup(host: str, port: int) -> list[_Address]:
     # In the order of RFC 6724, which knows what this machine can reach.
-    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    return list(socket.getaddrinfo(ascii_name(host), port, type=socket.SOCK_STREAM))
+
+
+def ascii_name(host: str) -> str | bytes:
+    """
+    Return *host* in octets, if it is ASCII: of a text, Python would load the tables of
+    international names.
+    """
+    return host.encode() if host.isascii() else host
 
 
 def _alternating(addresses: list[_Address]) -> list[_Address]:

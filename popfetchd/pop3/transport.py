@@ -159,7 +159,7 @@ class Transport:
     def _wrapped(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         return context.wrap_socket(
             self._sock,
-            server_hostname=self._server.certified_name,
+            server_hostname=reaching.ascii_name(self._server.certified_name),
             do_handshake_on_connect=False,
         )
 

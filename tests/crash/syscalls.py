@@ -36,7 +36,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-import popfetchd.cli.fetch  # noqa: F401 -- here, so that visits are forked with it
+import popfetchd.cli.fetching
+import popfetchd.config.load  # noqa: F401 -- here, so that visits are forked with both
 
 from tests.crash.calls import missing as no_gate
 from tests.crash.cuts import UP, Cut, cuts, encrypted
