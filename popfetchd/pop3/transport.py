@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 
@@ -66,6 +67,10 @@ class Transport:
         self._sock = sock
         self._limit = limit
         self._patience: float | None = None
+        self._arrivals = select.poll()
+        self._arrivals.register(
+            sock.fileno(), select.POLLIN
+        )  # TLS keeps the descriptor
         self._owed: OSError | None = None
         """How a read failed that had octets to return first."""
         self.channel = channel
@@ -91,6 +96,8 @@ class Transport:
         Raises what `recv` raises.
         """
         with self._translated(step):
+            if not self._has_come():
+                return b""
             self._wait_at_most(0.0)
             try:
                 return self._read(LARGEST_READ)
@@ -141,6 +148,18 @@ class Transport:
         if owed is not None:
             raise owed
         return self._sock.recv(most)
+
+    def _has_come(self) -> bool:
+        """
+        Tell whether there may be something to read: an octet, an end, or an error.
+
+        One system call, where to try it without waiting are four and an exception.
+        """
+        if self._owed is not None:
+            return True
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return True
+        return bool(self._arrivals.poll(0))
 
     def _behind(self, room: int) -> Iterator[bytes]:
         """
