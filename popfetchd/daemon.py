@@ -136,8 +136,8 @@ class Service:
         except PopfetchdError:
             self.ledger.close()
             raise
-        self._take(loaded, accounts)
         states = self.ledger.states()
+        self._take(loaded, accounts, states)
         well = (a for n, a in self._accounts.items() if _is_well(states.get(n)))
         self._pool.answered(*{_door(account.server) for account in well})
 
@@ -264,12 +264,14 @@ class Service:
             self.reporter.refused(error, time.time())
             return
         former = self._loaded.configuration
-        self._take(loaded, plain.by_name(loaded.configuration, former, self._accounts))
-        self._try_again()
+        accounts = plain.by_name(loaded.configuration, former, self._accounts)
+        states = self.ledger.states()
+        self._take(loaded, accounts, states)
+        self._try_again(states)
 
-    def _try_again(self) -> None:
+    def _try_again(self, states: Mapping[AccountName, AccountState]) -> None:
         # Whoever reloads has mended something: back-off ends, the server's floor stays.
-        for name, state in self.ledger.states().items():
+        for name, state in states.items():
             if state.reason and name in self._accounts:
                 least = self._accounts[name].habits.login_floor
                 self._scheduler.hold(name, floor(state, login_floor=least))
@@ -290,7 +292,12 @@ class Service:
         if mistakes:
             raise ConfigurationError(mistakes)
 
-    def _take(self, loaded: load.Loaded, accounts: dict[AccountName, Account]) -> None:
+    def _take(
+        self,
+        loaded: load.Loaded,
+        accounts: dict[AccountName, Account],
+        states: Mapping[AccountName, AccountState],
+    ) -> None:
         configuration = loaded.configuration
         if loaded.held_back:  # what a bad file holds stays as it was
             accounts = self._accounts | accounts
@@ -303,13 +310,13 @@ class Service:
         limits = configuration.limits
         self._pool.resize(limits.sessions, limits.sessions_per_host)
         former = self._accounts
-        changed = (name for name in former if former[name] != accounts.get(name))
+        changed = (n for n in former if accounts.get(n) is not former[n])
         waiting = self._pool.withdraw(changed)
         self._pool.keep({_door(account.server) for account in accounts.values()})
-        self._schedule(accounts)
+        self._schedule(accounts, states)
         for name in waiting:  # as it is now
             self._scheduler.trigger_now(name)
-        self._show(accounts)
+        self._show(accounts, states)
         self.reporter.configured(
             frozenset(accounts), loaded.held_back, loaded.doubts, time.time()
         )
@@ -321,8 +328,11 @@ class Service:
     def _refused(self, what: str, mistakes: Iterable[str], hint: str) -> None:
         self._refusal = Refusal(time.time(), what, tuple(mistakes), hint)
 
-    def _schedule(self, accounts: dict[AccountName, Account]) -> None:
-        states = self.ledger.states()
+    def _schedule(
+        self,
+        accounts: dict[AccountName, Account],
+        states: Mapping[AccountName, AccountState],
+    ) -> None:
         self._accounts = accounts
         self._scheduler.set_accounts(
             {name: account.schedule for name, account in accounts.items()},
@@ -333,8 +343,12 @@ class Service:
             },
         )
 
-    def _show(self, accounts: dict[AccountName, Account]) -> None:
-        states = self.ledger.states()
+    def _show(
+        self,
+        accounts: dict[AccountName, Account],
+        states: Mapping[AccountName, AccountState],
+    ) -> None:
+        now = time.time()
         self.metrics.show_accounts(
             PerAccount(self._loaded.configuration.metrics.per_account.value)
         )
@@ -342,11 +356,8 @@ class Service:
         self.metrics.set_accounts(
             {
                 name: Watched(
-                    replace(
-                        states.get(name, AccountState()),
-                        next_poll=self._next_poll(name),
-                    ),
-                    interval(account.schedule, time.time()),
+                    _planned(states.get(name), self._next_poll(name)),
+                    interval(account.schedule, now),
                 )
                 for name, account in accounts.items()
             }
@@ -421,6 +432,15 @@ class Service:
         except LedgerError:
             return False
         return self._scheduler.alive()
+
+
+def _planned(state: AccountState | None, next_poll: float) -> AccountState:
+    if state is None:
+        return AccountState(next_poll=next_poll)
+    # Of thousands of accounts a reload moves few.
+    return (
+        state if state.next_poll == next_poll else replace(state, next_poll=next_poll)
+    )
 
 
 def _is_well(state: AccountState | None) -> bool:

@@ -215,10 +215,13 @@ class Accounts(Collector):
 
     def replace(self, watched: Mapping[AccountName, Watched]) -> None:
         """
-        Show these accounts, and no others.
+        Show these accounts, and no others; a visit that ended meanwhile stays told.
         """
         with self._lock:
-            self._watched = dict(watched)
+            before = self._watched
+            self._watched = {
+                name: _later(before.get(name), now) for name, now in watched.items()
+            }
 
     def update(self, account: AccountName, state: AccountState) -> None:
         """
@@ -284,6 +287,12 @@ class Accounts(Collector):
         if choice is PerAccount.ALWAYS:
             return everyone
         return {name: w for name, w in everyone.items() if w.state.reason}
+
+
+def _later(before: Watched | None, now: Watched) -> Watched:
+    if before is None or before.state.last_poll <= now.state.last_poll:
+        return now
+    return Watched(before.state, now.interval)
 
 
 def _failing(shown: Mapping[AccountName, Watched]) -> Iterator[str]:

@@ -324,6 +324,18 @@ def test_accounts_come_and_go():
     assert ["bob"] == names(metrics)
 
 
+def test_a_visit_that_ends_during_a_reload_stays_told():
+    """
+    What was remembered before it does not come back.
+    """
+    metrics, alice = Metrics(), AccountName("alice")
+    metrics.set_accounts(watched(alice=AccountState(last_poll=NOW)))
+    metrics.account_changed(alice, AccountState(last_poll=NOW + 1, archived=7))
+    metrics.set_accounts({alice: Watched(AccountState(last_poll=NOW), 60.0)})
+    assert 7 == value(metrics, "account_messages_archived_total", account="alice")
+    assert 60 == value(metrics, "account_poll_interval_seconds", account="alice")
+
+
 def test_failing_is_shown_only_while_it_lasts():
     """
     The series with the reason is absent for a well account, and goes upon recovery.

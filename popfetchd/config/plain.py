@@ -112,6 +112,11 @@ def _account(account: Account) -> values.Account:
     )
 
 
+@lru_cache(MOST_SHARED)
+def _secret_file(path: str) -> values.SecretFile:
+    return values.SecretFile(Path(path))
+
+
 def _shared(value: T) -> T:
     """
     Return *value*, or one that is equal and was made for another account: thousands of
@@ -181,7 +186,7 @@ def _source(account: Account, secret: str) -> values.PasswordSource | None:
     endings = ("file", "env", "command", "credential")
     file, name, argv, credential = (getattr(account, f"{secret}_{e}") for e in endings)
     if file is not None:
-        return values.SecretFile(Path(filled(account, file)))
+        return _secret_file(filled(account, file))
     if name is not None:
         return values.SecretVariable(name)
     if argv is not None:

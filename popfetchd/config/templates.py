@@ -43,6 +43,8 @@ def fill(template: str, *, account: str, user: str, host: str) -> str:
     """
     Return *template* with its words put in. Raises ValueError naming the word.
     """
+    if "{" not in template:
+        return template
     given = {"account": account, "user": user, "host": host}
     for word in PLACEHOLDER.findall(template):
         if unfit := _unfit(given.get(word, "")):
