@@ -186,6 +186,7 @@ class Visit(Course):
             failure,
             **vars(self.tally),
             recollection=self.recollection,
+            stamp=self.stamp,
         )
 
     def keep(self, session: Session, chosen: Collection[MessageNumber]) -> Keeping:

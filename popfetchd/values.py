@@ -1087,6 +1087,8 @@ class PollReport:
     channel: Channel | None = None
     recollection: Recollection | None = None
     """What the next visit may begin from; None: from nothing."""
+    stamp: str = ""
+    """Of the archive, when it held nothing that the ledger does not know; "": none."""
 
     @property
     def outcome(self) -> Outcome:

@@ -191,7 +191,9 @@ class Visits:
         if skipped(report.failure):  # another's visit may have left something
             self.ledger.save_state(account.name, state)
         else:
-            self.ledger.save_visit(account.name, state, report.recollection)
+            self.ledger.save_visit(
+                account.name, state, report.recollection, report.stamp
+            )
 
     def _visit(
         self,

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from popfetchd.archive import Archive, Maildir, RealDisk, restore
+from popfetchd.archive.maildir import COARSEST
 from popfetchd.errors import ArchiveError, DiskFull, NotProved, UnsafeArchive
 from popfetchd.values import (
     ArchiveFormat,
@@ -673,6 +674,96 @@ def test_the_highest_number_is_that_of_our_ledger(trial):
         expected.append(trial.archive.highest_number())
 
     assert [5, 7, 30, 31] == expected
+
+
+def test_the_highest_number_is_none_that_others_wrote(trial):
+    """
+    Ours is a name, and no part of one, whatever stands in it or behind it.
+    """
+    ours = f"17.L{trial.archive._ledger}N%dR{'0' * 32}.mx,S=9"
+    for name in (
+        ours % 5,
+        "x" + ours % 6,
+        f"{ours % 7}\n{ours % 8}",
+        f"\xff{ours % 9}",
+    ):
+        (trial.path / "cur" / name).touch()
+
+    assert 7 == trial.archive.highest_number()
+
+
+class Later(RealDisk):
+    """
+    A disk whose every change was *ago* seconds before what is too late for a stamp.
+    """
+
+    def fstat(self, fd):
+        found = super().fstat(fd)
+        facts = {name: getattr(found, name) for name in dir(found) if "st_" in name}
+        times = dict.fromkeys(("st_ctime", "st_mtime"), NOW - COARSEST - self.ago)
+        return SimpleNamespace(**facts | times)
+
+    ago = 1.0
+
+
+CHANGES = {
+    "a copy": lambda mail: (mail / "new" / "x").touch(),
+    "a reader's": lambda mail: (mail / "cur" / "x").touch(),
+    "a spool file": lambda mail: (mail / "tmp" / "x").touch(),
+    "a folder": lambda mail: (mail / ".Sent").mkdir(),
+    "filed": lambda mail: (mail / ".Filed" / "cur" / "x").touch(),
+    "times put back": lambda mail: put_back_after(mail, (mail / "new" / "y").touch),
+}
+
+
+def put_back_after(mail, change):
+    """
+    Change new/ as who restores an archive may: its times are the old ones then.
+    """
+    times = (mail / "new").stat()
+    change()
+    os.utime(mail / "new", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def until_the_clock_ticks(folder):
+    """
+    Change *folder* until that bears another time: the system counts in milliseconds.
+    """
+    before = folder.stat().st_ctime_ns
+    while folder.stat().st_ctime_ns == before:
+        (folder / "tick").touch()
+        (folder / "tick").unlink()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_stamp_tells_of_each_change(tmp_path, change):
+    """
+    It stays while nothing changes, whoever looks; each new name makes it another one.
+    """
+    trial = Trial(tmp_path / "mail", Later()).open()
+    (trial.path / ".Filed" / "cur").mkdir(parents=True)
+    before = trial.archive.stamp()
+    trial.archive.highest_number()
+    assert before == trial.archive.stamp() != ""
+    until_the_clock_ticks(tmp_path)
+
+    change(trial.path)
+
+    assert trial.archive.stamp() not in {before, ""}
+    trial.archive.close()
+
+
+@pytest.mark.parametrize("ago", [-0.001, -5.0, NOW - COARSEST])
+def test_what_has_just_changed_has_no_stamp(tmp_path, ago):
+    """
+    One more change might bear the same time; so it is where the disk knows no time.
+    """
+    disk = Later()
+    disk.ago = ago
+    trial = Trial(tmp_path / "mail", disk).open()
+
+    assert "" == trial.archive.stamp()
+    trial.archive.close()
 
 
 def test_the_digest_is_that_of_the_file(trial):

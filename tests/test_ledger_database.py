@@ -264,7 +264,7 @@ def test_a_newer_ledger_is_refused(tmp_path):
     db.close()
 
     with pytest.raises(
-        LedgerError, match=r"a newer popfetchd \(schema 7, .* knows 4\)"
+        LedgerError, match=r"a newer popfetchd \(schema 7, .* knows 5\)"
     ):
         opened(path)
 
@@ -434,6 +434,7 @@ SCRIPTS = [
     "f0451140c58e3e26",
     "f918ff98afd7f8bd",
     "c352f28b1a299b84",
+    "e08393cc0c7f03a3",
 ]
 """The start of each script's SHA-256. A new script adds a line, and no line changes."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ from popfetchd.errors import (
     TooSoon,
     Unexpected,
 )
+from popfetchd.ledger import Ledger
 from popfetchd.maildrop.dialogue import ALWAYS, BEFORE_LOGIN, Dialogue, error, ok, top
 from popfetchd.pop3.deadline import Deadline
 from popfetchd.values import (
@@ -683,6 +685,55 @@ def test_a_ledger_older_than_its_archive_stops_the_visit(here):
     here.visit()
     (path,) = here.files("new")
     path.rename(path.with_name(path.name.replace("N1R", "N99R")))
+
+    assert isinstance(here.visit().failure, LedgerBehind)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """
+    A list that grows by one each time an archive is looked through.
+    """
+    looks, look = [], Maildir.highest_number
+    monkeypatch.setattr(
+        Maildir, "highest_number", lambda self: looks.append(1) or look(self)
+    )
+    return looks
+
+
+def test_an_unchanged_archive_is_not_looked_through_again(here, looks):
+    """
+    What the last visit found in it is there still; after each change it is looked at.
+    """
+    here.time = time.time()  # the archive's folders bear real times
+    here.deliver(b"Subject: one\r\n\r\n")
+    seen = []
+    for _ in range(4):
+        here.visit()
+        seen.append(len(looks))
+    assert [1, 2, 2, 2] == seen
+    here.files("new")[0].rename(here.directory / "mail" / "cur" / "x:2,S")
+
+    assert here.visit().failure is None
+    assert 3 == len(looks)
+
+
+def test_a_ledger_that_was_put_back_looks_through_the_archive(here, looks):
+    """
+    Its stamp is as old as it is: what was archived since is found.
+    """
+    here.time = time.time()
+    here.deliver(b"Subject: one\r\n\r\n")
+    for _ in range(3):
+        here.visit()
+    here.ledger.backup(here.directory / "older.db")
+    here.deliver(b"Subject: two\r\n\r\n")
+    for _ in range(3):
+        here.visit()
+    here.ledger.close()
+    (here.directory / "older.db").replace(here.ledger.path)
+    here.ledger = Ledger(here.ledger.path, now=here.now)
+    here.means = replace(here.means, ledger=here.ledger)
 
     assert isinstance(here.visit().failure, LedgerBehind)
 

@@ -134,7 +134,7 @@ class World:
         before = self.ledger.state(account.name)
         report = poll(account, self.means, stop=self.stop, watch=watch)
         state = after(before, report)
-        self.ledger.save_visit(account.name, state, report.recollection)
+        self.ledger.save_visit(account.name, state, report.recollection, report.stamp)
         return report
 
     def rows(self, columns: str = "*") -> list[tuple]:

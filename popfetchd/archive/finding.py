@@ -12,6 +12,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import os
 import stat
 
 from collections.abc import Iterator, Mapping
@@ -132,15 +133,22 @@ class Finder:
             else:
                 yield held.enter_context(opened(self._disk, folder, name))
 
-    def _refresh(self) -> bool:
-        # Reads the folders again, if one of them has changed; returns whether.
-        stamps = {}
+    def statuses(self) -> dict[Way, os.stat_result]:
+        """
+        Return what the system says of each folder that a reader finds mail in.
+        """
+        found = {}
         for way in self._ways():
             with ExitStack() as held:
                 folder = self._reached(way, held)
                 if folder is not None:
                     with step("stat", folder):
-                        stamps[way] = self._disk.fstat(folder.fd).st_mtime_ns
+                        found[way] = self._disk.fstat(folder.fd)
+        return found
+
+    def _refresh(self) -> bool:
+        # Reads the folders again, if one of them has changed; returns whether.
+        stamps = {way: found.st_mtime_ns for way, found in self.statuses().items()}
         if stamps == self._stamps:
             return False
         self._stamps = stamps

@@ -83,6 +83,11 @@ class Archive(Protocol):
     def highest_number(self) -> int:
         """Return the highest number of our ledger in the archive; 0 without any."""
 
+    def stamp(self) -> str:
+        """
+        Return a text that is another one when `highest_number` may be; empty: it may be.
+        """
+
     def check(self, copy: Copy, content: ContentDigest) -> Condition:
         """Read *copy* again: is it the stored form of digest *content*, and where."""
 

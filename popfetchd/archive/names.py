@@ -100,5 +100,7 @@ def given(name: str) -> tuple[float, LedgerId, int] | None:
 def ours(ledger: LedgerId) -> re.Pattern[str]:
     """
     Return the pattern of the names that *ledger* gave; its group 1 is the number.
+
+    It finds a name also in the midst of others, behind a slash.
     """
-    return re.compile(rf"\d+\.L{ledger}N(\d{{1,18}})R[0-9a-f]{{32}}\.")
+    return re.compile(rf"(?<![^/])\d+\.L{ledger}N(\d{{1,18}})R[0-9a-f]{{32}}\.")

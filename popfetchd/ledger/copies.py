@@ -49,6 +49,14 @@ PLACES = (
     " ORDER BY directory"
 )
 
+STANDS_IN = f"""
+    SELECT EXISTS (
+        SELECT 1 FROM message
+        WHERE {STANDING} AND directory IN (SELECT value FROM json_each(?))
+    )
+"""  # noqa: S608 -- ours
+"""The first row most often answers this; to ask for all places is to read all rows."""
+
 COLUMNS = """id, format, directory, base, name, spool, begins_at, length, bare_digest,
     content_digest, stored, state = 'damaged'
 """
@@ -115,6 +123,17 @@ def places(db: sqlite3.Connection, account: AccountName) -> list[Destination]:
         )
         for form, directory, spool in db.execute(PLACES, (account,))
     ]
+
+
+def stands_in(
+    db: sqlite3.Connection, account: AccountName, directories: Iterable[Path]
+) -> bool:
+    """
+    Tell whether any copy of the account's messages stands in one of *directories*.
+    """
+    paths = json.dumps([str(directory) for directory in directories])
+    (some,) = db.execute(STANDS_IN, (account, paths)).fetchone()
+    return bool(some)
 
 
 def totals(db: sqlite3.Connection, account: AccountName) -> tuple[int, int]:

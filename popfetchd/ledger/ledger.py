@@ -439,20 +439,29 @@ class Ledger:
         """
         return recollection_of(self._read(lambda db: table.recollection(db, account)))
 
+    def stamp(self, account: AccountName) -> str:
+        """
+        Return the stamp that the account's archive had when it was last looked through.
+        """
+        return self._read(lambda db: table.stamp(db, account))
+
     def save_visit(
         self,
         account: AccountName,
         state: AccountState,
         recollection: Recollection | None,
+        stamp: str = "",
     ) -> None:
         """
-        Remember *state*, and *recollection* for the next visit alone, in one commit.
+        Remember *state*, and for the next visit alone *recollection* and the *stamp* of
+        the archive, in one commit.
         """
         text, left = json.dumps(asdict(state)), text_of(recollection)
 
         def job(db: sqlite3.Connection) -> None:
             table.save_state(db, account, text)
             table.recollect(db, account, left)
+            table.save_stamp(db, account, stamp)
 
         self._writer.do(job)
 
@@ -463,6 +472,12 @@ class Ledger:
         Return where copies of the account's messages stand, the sooner and the later.
         """
         return self._read(lambda db: copies.places(db, account))
+
+    def stands_in(self, account: AccountName, directories: Iterable[Path]) -> bool:
+        """
+        Tell whether any copy of the account's messages stands in one of *directories*.
+        """
+        return self._read(lambda db: copies.stands_in(db, account, directories))
 
     def totals(self, account: AccountName) -> tuple[int, int]:
         """

@@ -283,6 +283,22 @@ def recollect(db: sqlite3.Connection, account: AccountName, text: str | None) ->
     db.execute(sql, (text, account))
 
 
+def stamp(db: sqlite3.Connection, account: AccountName) -> str:
+    """
+    Return the stamp of the account's archive; empty if there is none.
+    """
+    sql = "SELECT stamp FROM account_state WHERE account = ?"
+    (text,) = db.execute(sql, (account,)).fetchone() or ("",)
+    return str(text)
+
+
+def save_stamp(db: sqlite3.Connection, account: AccountName, text: str) -> None:
+    """
+    Remember the stamp of the archive of *account*, of which a state was saved.
+    """
+    db.execute("UPDATE account_state SET stamp = ? WHERE account = ?", (text, account))
+
+
 # -- reading --------------------------------------------------------------------------
 
 

@@ -190,6 +190,8 @@ class Course:
         """What is known of the server, and what it has announced."""
         self.recollection: Recollection | None = None
         """What the last session left to the next one."""
+        self.stamp = ""
+        """The archive's, when it was known to hold nothing that the ledger does not know."""
         self.full: NearlyFull | None = None
         """Why the visit retrieved less than it wanted."""
 

@@ -41,9 +41,14 @@ def settle(course: Course) -> None:
 def _check_ledger(course: Course, archive: Archive) -> None:
     # An older one, or a new one beside mail of another, would fetch all that anew.
     ledger, account = course.means.ledger, course.account
-    highest = max(archive.highest_number(), _highest_before(course))
+    stamp = archive.stamp()
+    # Looked through before, with this ledger: its stamp would go back with the rest of it.
+    unchanged = stamp and stamp == ledger.stamp(account.name)
+    found = 0 if unchanged else archive.highest_number()
+    highest = max(found, _highest_before(course))
     if highest > ledger.highest():
         raise LedgerBehind(ledger.path, "older than the archive it is for")
+    course.stamp = stamp
     if ledger.knows(account.name):
         return
     if ledgers_at(account.destination, course.means.now) - {ledger.id}:
@@ -55,11 +60,10 @@ def _highest_before(course: Course) -> int:
     # A ledger that knows of no mail where the account's is put now may be older than
     # the change of that place: what it does not know stands at the former one.
     ledger, account, now = course.means.ledger, course.account, course.means.now
-    former = ledger.places(account.name)
     here = {place.path for place in places(account.destination)}
-    if not here.isdisjoint(place.path for place in former):
+    if ledger.stands_in(account.name, here):
         return 0
-    return highest_at(former, ledger.id, now)
+    return highest_at(ledger.places(account.name), ledger.id, now)
 
 
 def _settle_at(course: Course, archive: Archive, destination: Destination) -> None:

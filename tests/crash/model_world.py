@@ -183,7 +183,9 @@ class World:
             report = poll_module.poll(self.account, means, stop=Event())
             with suppress(LedgerError):  # as the service does
                 state = after(before, report)
-                self.ledger.save_visit(self.account.name, state, report.recollection)
+                self.ledger.save_visit(
+                    self.account.name, state, report.recollection, report.stamp
+                )
         except Ended:
             return None
         if isinstance(report.failure, Unexpected):
