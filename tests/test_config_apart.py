@@ -194,6 +194,7 @@ def test_what_the_child_does(alone, tmp_path, monkeypatch):
     It writes values and ends with 0, or writes nothing and ends with 1.
     """
     codes = []
+    monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "")
     monkeypatch.setattr(os, "fork", lambda: 0)
     monkeypatch.setattr(os, "_exit", codes.append)
     monkeypatch.setattr(apart.signal, "signal", lambda *_: None)
@@ -205,6 +206,7 @@ def test_what_the_child_does(alone, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         apart.begin(tmp_path, {})
     assert [0, 1] == codes
+    assert "__all__" == os.environ["PYDANTIC_DISABLE_PLUGINS"]
     assert not apart.gc.isenabled()
 
 

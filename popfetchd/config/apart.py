@@ -38,6 +38,10 @@ from popfetchd.values import Account
 JUDGE = "popfetchd.config.load"
 
 
+NO_PLUGINS = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
+"""pydantic would seek some in the metadata of every package that is installed."""
+
+
 class Whole(NamedTuple):
     """
     What a visit needs of a configuration, without its models.
@@ -114,6 +118,7 @@ def _hand_over(here: Reading, pipe: int) -> NoReturn:
     gc.disable()
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent tells of Ctrl-C
+        os.environ.update(NO_PLUGINS)
         with open(pipe, "wb", closefd=False) as file:
             file.write(pickle.dumps(here()))
         code = 0

@@ -20,12 +20,13 @@ from urllib.parse import quote
 
 from pydantic import (
     BeforeValidator,
-    InstanceOf,
+    GetCoreSchemaHandler,
     PlainSerializer,
     SecretStr,
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from popfetchd.config import providers, readers, scalars
 from popfetchd.values import (
@@ -127,6 +128,18 @@ def _spelled_users(users: dict[str, SecretStr] | None) -> dict[str, str] | None:
 
 def _optionally(spell: Callable[[Any], str]) -> PlainSerializer:
     return PlainSerializer(lambda value: None if value is None else spell(value))
+
+
+class _AsItIs:
+    """
+    Takes what a reader made of a text: pydantic would take a dataclass apart, which costs
+    as much as all other keys.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, _source: object, _handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.any_schema()
 
 
 class _ProviderNames:
@@ -248,7 +261,8 @@ Mode = Annotated[
 """`0600`, `0640`, `0660`, `0644` or `0664`: octal, in quotes or not"""
 
 ArchiveGroup = Annotated[
-    InstanceOf[Group],
+    Group,
+    _AsItIs(),
     _unremembered(readers.group),
     _optionally(lambda group: group.name),
     _schema("string", minLength=1),
@@ -324,7 +338,8 @@ Address = Annotated[str, _scalar(readers.address), _schema("string", minLength=1
 """an IPv4 or IPv6 address, such as `192.0.2.7`"""
 
 Socks = Annotated[
-    InstanceOf[Proxy] | None,
+    Proxy | None,
+    _AsItIs(),
     _scalar(readers.proxy),
     _optionally(_spelled_proxy),
     _schema("string", pattern=r"^none$|^socks5h?://.+$"),
