@@ -35,6 +35,21 @@ def account(**keys):
     return found
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/a", "/a/", "//a", "/a//b/./c", "/a/../b", "/a/.b", "/a b/c\u00e9"]
+)
+def test_a_path_as_text_is_the_path(path):
+    """
+    Also where there is something that a Path leaves out.
+    """
+    archive = {"format": "maildir", "path": path}
+    whole = Configuration.model_validate(
+        {"ledger": "/l", "accounts": [MINIMAL | {"archive": archive}]}
+    )
+    (written,) = whole.accounts
+    assert str(plain.archive_path(written)) == plain.archive_text(written)
+
+
 def test_minimal():
     """
     What is not written has the default that is documented.

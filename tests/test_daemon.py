@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -150,6 +151,24 @@ def test_a_visit_that_is_due_while_another_runs_is_skipped(here):
         assert service._pool.drain(PATIENCE)
         service._due(ALICE, time.time())
         assert 1 == value(service.metrics.page().decode(), skipped % "stopping")
+
+
+def test_a_reload_gives_way_to_visits(here, monkeypatch):
+    """
+    While it works, who visits waits a tenth as long for a turn; then as before.
+    """
+    usual, seen = sys.getswitchinterval(), []
+    with made(here) as service:
+        real = daemon.load.load
+
+        def look(*args):
+            seen.append(sys.getswitchinterval())
+            return real(*args)
+
+        monkeypatch.setattr(daemon.load, "load", look)
+        service.reload()
+    assert [pytest.approx(daemon.TURN)] == seen
+    assert usual == sys.getswitchinterval()
 
 
 def test_a_visit_waits_for_a_server_that_another_found_silent(here):

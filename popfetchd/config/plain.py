@@ -10,6 +10,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +27,9 @@ MOST_SHARED = 1024
 """Values that are looked through for an equal one; beyond, each account has its own."""
 
 T = TypeVar("T", bound=Hashable)
+
+PLAIN_PATH = "(/[^/.][^/]*)+"
+"""An absolute path without an empty part or one that begins with a dot."""
 
 PORTS = {TlsMode.IMPLICIT: 995, TlsMode.STLS: 110, TlsMode.NONE: 110}
 """Where POP3 is served when nobody says (RFC 8314 §3.1, RFC 1939 §3)."""
@@ -87,6 +92,15 @@ def archive_path(account: Account) -> Path:
     Return where *account* is archived, words for dates left. Raises ValueError.
     """
     return Path(filled(account, account.archive.path))
+
+
+def archive_text(account: Account) -> str:
+    """
+    Return that path as text. Raises ValueError.
+    """
+    path = filled(account, account.archive.path)
+    # What nothing has to be taken out of needs no Path, of which thousands take long.
+    return path if re.fullmatch(PLAIN_PATH, path) else str(Path(path))
 
 
 def _account(account: Account) -> values.Account:

@@ -270,7 +270,7 @@ class Places:
         """
         Yield why the archive of *account* cannot be where it is to be; note its paths.
         """
-        path = str(plain.archive_path(account))
+        path = plain.archive_text(account)
         is_file = account.archive.format is ArchiveFormat.MBOX
         above = [*self._above(path)]
         text = self._refusal(path, above, is_file=is_file)
