@@ -35,7 +35,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from popfetchd.errors import AccountLocked, LedgerError
-from popfetchd.ledger import copies, copying
+from popfetchd.ledger import copies, copying, recording
 from popfetchd.ledger import rows as table
 from popfetchd.ledger.database import (
     BUSY_SECONDS,
@@ -46,8 +46,8 @@ from popfetchd.ledger.database import (
 from popfetchd.ledger.lock import AccountLock
 from popfetchd.ledger.readers import Readers
 from popfetchd.ledger.recollecting import recollection_of, text_of
+from popfetchd.ledger.recording import Placing
 from popfetchd.ledger.restoring import Restoring
-from popfetchd.ledger.rows import Placing
 from popfetchd.ledger.use import Use
 from popfetchd.ledger.writer import Writer
 from popfetchd.values import (
@@ -244,9 +244,9 @@ class Ledger:
         now = self._now()
 
         def job(db: sqlite3.Connection) -> list[Recorded | Receipt | Alike]:
-            entries = [table.record(db, account, each, now) for each in batch]
+            entries = recording.record(db, account, batch, now)
             fresh = [entry for entry in entries if isinstance(entry, Recorded)]
-            placed = table.place(db, fresh, placing)
+            placed = recording.place(db, fresh, placing)
             return [placed[e.row] if isinstance(e, Recorded) else e for e in entries]
 
         return self._writer.do(job)
@@ -258,7 +258,7 @@ class Ledger:
         if not batch:
             return []
         return list(
-            self._writer.do(lambda db: table.place(db, batch, placing)).values()
+            self._writer.do(lambda db: recording.place(db, batch, placing)).values()
         )
 
     def recognise(
@@ -291,15 +291,13 @@ class Ledger:
         if not published:
             return []
         now = self._now()
-        return self._writer.do(
-            lambda db: [table.publish(db, each.recorded, now) for each in published]
-        )
+        return self._writer.do(lambda db: recording.publish(db, published, now))
 
     def void(self, recorded: Recorded) -> None:
         """
         Forget a row whose copy is nowhere: the message will be fetched again.
         """
-        self._writer.do(lambda db: table.void(db, recorded))
+        self._writer.do(lambda db: recording.void(db, recorded))
 
     # -- what a listing shows ---------------------------------------------------------
 
@@ -606,7 +604,7 @@ def _recognise(
     return {
         listed.number
         for listed, header in headers
-        if table.recognise(db, account, listed, header, later_than)
+        if recording.recognise(db, account, listed, header, later_than)
     }
 
 

@@ -36,7 +36,7 @@ from popfetchd.visit.settle import settle_rows
 from popfetchd.visit.standing import SPOILED, conditions
 
 
-BATCH_MESSAGES = 100
+BATCH_MESSAGES = 250
 """Messages made durable together: one commit, one fsync of the folder."""
 
 BATCH_OCTETS = 8 * 1024**2
