@@ -40,6 +40,10 @@ FIRST_REST = 1.0
 """Seconds that a server rests after a failure that cost nothing: one lost connection of
 a busy server holds up nobody for long."""
 
+TOLD = 5.0
+"""Seconds of rest from which those who wait are told of it. A shorter one, after a lost
+connection of a server that is there, is no more than a delay."""
+
 LONGEST_REST = 900.0
 """A server that comes back is found within a quarter of an hour."""
 
@@ -89,6 +93,8 @@ class Door:
     waiting: OrderedDict[AccountName, Visit] = field(default_factory=OrderedDict)
     running: int = 0
     silence: Silence | None = None
+    told: bool = False
+    """Whether those who wait are put off, and are to hear of it."""
     failures: int = 0
     failed_at: float = -math.inf
     free_since: float = -math.inf
@@ -198,11 +204,12 @@ class Pool:
 
     def silence(self, account: AccountName) -> Silence | None:
         """
-        Return why *account* waits for its server to answer; None if it does not.
+        Return why *account* waits for its server to answer; None if it does not, or
+        not for long.
         """
         with self._changed:
             door = self._waiting.get(account)
-            return None if door is None else door.silence
+            return door.silence if door is not None and door.told else None
 
     def free_for(self, server: Key) -> float:
         """
@@ -338,6 +345,7 @@ class Pool:
             news = [door for door in map(self._door, servers) if not door.answers]
             for door in news:
                 door.answers, door.silence, door.failures = True, None, 0
+                door.told = False
                 door.free_since = self._clock()
                 self._probing -= door.running
                 self._offer(door)
@@ -350,7 +358,7 @@ class Pool:
         """
         *server* did not answer; a visit found that out in *took* seconds.
 
-        Returns who waits for it, if it answered before, or was not known.
+        Returns who waits for it and is put off by that, for longer than a moment, first.
         """
         with self._changed:
             now, door = self._clock(), self._door(server)
@@ -358,13 +366,14 @@ class Pool:
                 return ()  # begun before the last failure was known: no further one
             if door.answers:
                 self._probing += door.running
-            news = door.silence is None
             door.answers, door.silence, door.failed_at = False, silence, now
             door.failures += 1
-            door.free_since = now + rest(took, door.failures)
+            seconds = rest(took, door.failures)
+            news, door.told = not door.told, door.told or seconds >= TOLD
+            door.free_since = now + seconds
             entry = (door.free_since, next(self._sequence), door)
             heapq.heappush(self._resting, entry)
-            return tuple(door.waiting) if news else ()
+            return tuple(door.waiting) if news and door.told else ()
 
     # -- inside -----------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ class Loaded:
     """Why accounts of further files are missing from it."""
     doubts: tuple[Mistake, ...] = ()
     """What works and is seldom meant."""
-    judged: Judged = field(default_factory=lambda: Judged(Mapping()))
+    judged: Judged = field(default_factory=lambda: Judged(Mapping()), repr=False)
     """For the next load."""
 
 
