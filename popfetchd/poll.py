@@ -3,7 +3,7 @@ One visit to one maildrop, told in order. The only file that knows every stage.
 
     settle    what an earlier visit left open
     connect   name, TCP, TLS, greeting, log in
-    list      UIDL and LIST
+    list      UIDL and LIST, unless a glance tells that nothing is new
     select    wanted, removable, skipped
     confirm   what is due: does TOP 0 show the message that the receipt is for?
     retrieve  RETR, each message streamed into a spool file
@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from itertools import chain
 from threading import Event
 
+from popfetchd.archive.interface import Archive
 from popfetchd.errors import Interrupted, PopfetchdError, TooSoon, Unexpected
 from popfetchd.pop3.protocol import State
 from popfetchd.pop3.session import Session
@@ -52,12 +53,14 @@ from popfetchd.values import (
     Listing,
     MessageNumber,
     PollReport,
+    Recollection,
     RowId,
     Skip,
     Stage,
+    Standstill,
     UniqueId,
 )
-from popfetchd.visit import standing
+from popfetchd.visit import glancing, standing
 from popfetchd.visit.archiving import Kept
 from popfetchd.visit.arriving import Arrival, arrive, habits_of, listed
 from popfetchd.visit.confirming import confirm, recognise
@@ -162,8 +165,9 @@ class Visit(Course):
     def _visit(self) -> None:
         self._recall()
         settle(self)
-        while self._one_session():
-            pass
+        again = self._one_session(glancing.expected(self))
+        while again:
+            again = self._one_session()
 
     def _reported(self, work: Callable[[], None]) -> PollReport:
         started = self.means.now()
@@ -185,9 +189,13 @@ class Visit(Course):
             ended,
             failure,
             **vars(self.tally),
-            recollection=self.recollection,
+            recollection=self._left_to_the_next(),
             stamp=self.stamp,
         )
+
+    def _left_to_the_next(self) -> Recollection | None:
+        left = self.recollection
+        return None if left is None else left.at(self.standstill)
 
     def keep(self, session: Session, chosen: Collection[MessageNumber]) -> Keeping:
         """
@@ -234,39 +242,48 @@ class Visit(Course):
 
     # -- one session ------------------------------------------------------------------
 
-    def _one_session(self) -> bool:
+    def _one_session(self, still: Standstill | None = None) -> bool:
         # Returns whether another session can do what this one could not.
         if self.stop.is_set():
             raise Interrupted
         with (
             self.archive(self.account.destination) as archive,
-            self._connected() as (session, listing),
+            self._connected(still) as (session, listing),
         ):
-            plan = self._select(listing)
-            proven, unconfirmed = confirm(self, session, plan)
-            seen = plan.seen.without(due.row for due in unconfirmed)
-            self.means.ledger.sight(self.account.name, seen, plan.duplicated)
-            self.again = plan.again | {due.listed.number for due in unconfirmed}
-            strangers = recognise(self, session, plan)
-            candidates = chain(strangers, (due.listed for due in unconfirmed))
-            wanted, later = in_one_session(
-                (m for m in candidates if m.unique_id not in self.gave_up),
-                self._apart(),
-                removing=bool(proven),
-            )
-            kept = retrieve(self, session, archive, self._last(wanted))
-            self._leave_behind(strangers, kept)
-            proven = standing.still_archived(self, session, [*proven, *self._due(kept)])
-            left = self._leave(session, kept, proven)
+            if listing is not None:
+                return self._work(session, archive, listing)
+            self._leave(session, [], [])
+            return False
+
+    def _work(self, session: Session, archive: Archive, listing: Listing) -> bool:
+        plan = self._select(listing)
+        proven, unconfirmed = confirm(self, session, plan)
+        seen = plan.seen.without(due.row for due in unconfirmed)
+        self.means.ledger.sight(self.account.name, seen, plan.duplicated)
+        self.again = plan.again | {due.listed.number for due in unconfirmed}
+        strangers = recognise(self, session, plan)
+        candidates = chain(strangers, (due.listed for due in unconfirmed))
+        wanted, later = in_one_session(
+            (m for m in candidates if m.unique_id not in self.gave_up),
+            self._apart(),
+            removing=bool(proven),
+        )
+        kept = retrieve(self, session, archive, self._last(wanted))
+        self._leave_behind(strangers, kept)
+        proven = standing.still_archived(self, session, [*proven, *self._due(kept)])
+        left = self._leave(session, kept, proven)
         self._look_back(later)
+        if left and not (later or proven):
+            self.standstill = glancing.standstill(self, listing)
         nearer = bool(kept or proven) or len(strangers) < len(plan.wanted)
         made_room = self.rounds.makes_room(kept, proven, left=left)
         helps = self.rounds.another_helps(later, proven, nearer=nearer, left=left)
         return made_room or helps
 
     @contextmanager
-    def _connected(self) -> Iterator[Arrival]:
-        session, listing = arrive(self)
+    def _connected(self, still: Standstill | None = None) -> Iterator[Arrival]:
+        self.standstill = None
+        session, listing = arrive(self, still)
         learnt, self.recollection = self.recollection, None
         with session:  # leaving it early sends nothing more, no QUIT either
             yield session, listing

@@ -76,9 +76,10 @@ def rebuild(
 
 def _remember(ledger: Ledger, account: AccountName) -> None:
     # What was forgotten of its life, so that no counter runs backwards.
+    # Nor does the next visit begin from anything: what was restored has to be listed.
     state, count = ledger.state(account), ledger.archived_count(account)
-    if state.archived < count:
-        ledger.save_state(account, replace(state, archived=count))
+    state = replace(state, archived=max(state.archived, count))
+    ledger.save_visit(account, state, None)
 
 
 class Rebuilding:

@@ -659,6 +659,7 @@ def _figures(report: PollReport) -> dict[str, object]:
         "removed": report.removed,
         "waiting": report.waiting,
         "settled": report.settled,
+        "unchanged": report.unchanged,
         **{f"skipped_{why.value}": count for why, count in report.skipped.items()},
     }
     moved = {name: figure for name, figure in figures.items() if figure}

@@ -592,6 +592,33 @@ class Announced:
 
 
 @dataclass(frozen=True, slots=True)
+class Standstill:
+    """
+    A complete listing of which nothing was left to do: all archived, nothing failing.
+
+    Times are seconds since 1970 (docs/adr/0013-nothing-new.md).
+    """
+
+    messages: int
+    octets: Octets
+    last: UniqueId
+    """Of the message listed last."""
+    listed: float
+    """When the server was asked for all of it."""
+    due: float
+    """When the first of these messages may leave the server, or NEVER."""
+    visits: int = 0
+    """Made since then, without a listing."""
+
+    def once_more(self) -> Standstill:
+        """
+        Return this with a visit more.
+        """
+        listed = (self.messages, self.octets, self.last, self.listed)
+        return Standstill(*listed, self.due, self.visits + 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Recollection:
     """
     What one visit leaves to the next, so that it need not ask for all of it again.
@@ -606,6 +633,15 @@ class Recollection:
     """Seconds since 1970 when the server was asked before the login, too."""
     trusted: bool = True
     """Nothing went wrong on the short way since then."""
+    standstill: Standstill | None = None
+    """None: the next visit has to list."""
+
+    def at(self, standstill: Standstill | None) -> Recollection:
+        """
+        Return this with what the maildrop was like in the end.
+        """
+        known = (self.account, self.announced, self.learnt, self.trusted)
+        return Recollection(*known, standstill)
 
 
 # -- what a message is, and where its copy stands -------------------------------------
@@ -1085,6 +1121,8 @@ class PollReport:
     login_delay: float | None = None
     """Seconds between logins that the server asks for (RFC 2449 §6.5)."""
     channel: Channel | None = None
+    unchanged: bool = False
+    """Nothing was listed: the server has what it had at the last complete listing."""
     recollection: Recollection | None = None
     """What the next visit may begin from; None: from nothing."""
     stamp: str = ""

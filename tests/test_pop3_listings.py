@@ -17,6 +17,7 @@ from popfetchd.pop3 import listings
 from popfetchd.pop3.listings import (
     LONGEST_UNIQUE_ID,
     parse_scan_listing,
+    parse_unique_id,
     parse_unique_id_listing,
 )
 
@@ -32,6 +33,24 @@ def test_a_unique_id_listing() -> None:
     body = b"1 a\r\n 2   b  c \t\r\n3 \r\n4\r\n05 \xff\0\x1b\r\nx y\r\n6 last"
     expected = {1: "a", 2: "b  c", 5: "\xff\0\x1b", 6: "last"}
     assert expected == parse_unique_id_listing(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "unique_id"),
+    [
+        ("7 abc", "abc"),
+        ("7\tabc ", "abc"),
+        ("07  a b", "a b"),
+        ("7", None),
+        ("abc", None),
+        ("8 abc", None),
+        ("", None),
+        ("7 " + "x" * 5000, None),
+    ],
+)
+def test_the_unique_id_of_one_message(text: str, unique_id: str | None) -> None:
+    """What follows the number that was asked for, as it would stand in a listing."""
+    assert unique_id == parse_unique_id(text, 7)
 
 
 def test_a_number_with_two_unique_ids_has_none() -> None:

@@ -443,6 +443,20 @@ class Ledger:
         """
         return self._read(lambda db: table.stamp(db, account))
 
+    def waits(self, account: AccountName) -> bool:
+        """
+        Tell whether some message of *account* has to be settled, repaired, or tried again.
+        """
+        return self._read(lambda db: table.waits(db, account))
+
+    def first_of(self, account: AccountName, since: Since) -> float:
+        """
+        Return when the first message that the last listing had was archived, or arrived.
+
+        NEVER where it had none.
+        """
+        return self._read(lambda db: table.first_of(db, account, since))
+
     def save_visit(
         self,
         account: AccountName,

@@ -14,7 +14,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from popfetchd.values import Announced, Recollection
+from popfetchd.values import Announced, Recollection, Standstill
 
 
 def text_of(recollection: Recollection | None) -> str | None:
@@ -36,7 +36,9 @@ def recollection_of(text: str | None) -> Recollection | None:
 
 def _read(kept: Any) -> Recollection:  # noqa: ANN401 -- whatever stands there
     said = {when: _texts(lines) for when, lines in kept.pop("announced").items()}
-    return Recollection(announced=Announced(**said), **kept)
+    still = kept.pop("standstill", None)
+    standstill = None if still is None else Standstill(**still)
+    return Recollection(announced=Announced(**said), standstill=standstill, **kept)
 
 
 def _texts(lines: Any) -> tuple[str, ...]:  # noqa: ANN401

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from popfetchd.values import (
+    NEVER,
     AccountName,
     ArchiveFormat,
     ContentDigest,
@@ -63,6 +64,15 @@ LEAVE = """
     )
 """
 """Not what a row bears: of that, the content tells which it is."""
+
+WAITING = """
+    SELECT EXISTS (
+        SELECT 1 FROM message
+        WHERE account = :account AND state IN ('recorded', 'damaged')
+    ) OR EXISTS (SELECT 1 FROM failure WHERE account = :account)
+"""
+
+LISTED = "account = ? AND state = 'published' AND accounted"
 
 OPEN = (
     "SELECT id, format, directory, base, name, spool, begins_at, length, bare_digest,"
@@ -175,6 +185,24 @@ def recollection(db: sqlite3.Connection, account: AccountName) -> str | None:
     sql = "SELECT recollection FROM account_state WHERE account = ?"
     (text,) = db.execute(sql, (account,)).fetchone() or (None,)
     return None if text is None else str(text)
+
+
+def waits(db: sqlite3.Connection, account: AccountName) -> bool:
+    """
+    Tell whether some message of *account* is open, damaged or failing.
+    """
+    (found,) = db.execute(WAITING, {"account": account}).fetchone()
+    return bool(found)
+
+
+def first_of(db: sqlite3.Connection, account: AccountName, since: Since) -> float:
+    """
+    Return when the first message that was in the last listing was archived, or arrived.
+    """
+    column = "arrived_at" if since is Since.ARRIVED else "archived_at"
+    sql = f"SELECT min({column}) FROM message WHERE {LISTED}"  # noqa: S608 -- ours
+    (first,) = db.execute(sql, (account,)).fetchone()
+    return NEVER if first is None else float(first)
 
 
 def recollect(db: sqlite3.Connection, account: AccountName, text: str | None) -> None:

@@ -216,6 +216,14 @@ def _any_ids(body: bytes) -> tuple[array[int], list[str]]:
     return numbers, ids
 
 
+def parse_unique_id(text: str, number: MessageNumber) -> UniqueId | None:
+    """
+    Read the text of a +OK to UIDL with *number* (RFC 1939 §7); None where it has none.
+    """
+    found = parse_unique_id_listing(text.encode("latin-1"))
+    return found.get(number)
+
+
 def _count(body: bytes) -> None:
     if body.count(b"\n") > MOST_MESSAGES:
         raise LimitExceeded("MOST_MESSAGES", MOST_MESSAGES)

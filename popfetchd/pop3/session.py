@@ -56,7 +56,11 @@ from popfetchd.errors import (
 from popfetchd.pop3 import auth, sasl
 from popfetchd.pop3.auth import Credentials
 from popfetchd.pop3.deadline import Deadline
-from popfetchd.pop3.listings import parse_scan_listing, parse_unique_id_listing
+from popfetchd.pop3.listings import (
+    parse_scan_listing,
+    parse_unique_id,
+    parse_unique_id_listing,
+)
 from popfetchd.pop3.multiline import CRLF, Collector
 from popfetchd.pop3.pace import Pace
 from popfetchd.pop3.protocol import (
@@ -93,6 +97,7 @@ from popfetchd.values import (
     Server,
     SessionId,
     TlsMode,
+    UniqueId,
 )
 
 
@@ -124,6 +129,14 @@ Line = tuple[Command, *tuple[bytes, ...]]
 
 LISTING: tuple[Line, ...] = ((Command.UIDL,), (Command.LIST,))
 """The question that `Session.listing` takes the answers to."""
+
+
+def glancing(number: MessageNumber) -> tuple[Line, ...]:
+    """
+    Return the question that `Session.glance` takes the answers to.
+    """
+    return (Command.STAT,), (Command.UIDL, b"%d" % number)
+
 
 PIPELINE_DEPTH = 64
 """
@@ -631,6 +644,25 @@ class Session:
                 parse_scan_listing(sizes) if isinstance(sizes, bytes) else {},
                 parse_unique_id_listing(ids) if isinstance(ids, bytes) else {},
             )
+
+    def glance(self, number: MessageNumber) -> tuple[DropListing, UniqueId | None]:
+        """
+        Return what STAT claims, and the unique-id of message *number*, if it is there.
+        """
+        answers = dict(self._asked(glancing(number), self._glance_answer))
+        with self._breaking():
+            drop = parse_drop_listing(answers[Command.STAT].text)
+            named = answers[Command.UIDL]
+            return drop, parse_unique_id(named.text, number) if named.ok else None
+
+    def _glance_answer(self, command: Command) -> Reply:
+        # A message of this number there may be no more; a maildrop there is.
+        if command is Command.UIDL:
+            return _reply(self._event())
+        reply = self._hear(command)
+        if not reply.ok:
+            raise self._refusal(command, reply)
+        return reply
 
     # -- what it was like
 

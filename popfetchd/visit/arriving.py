@@ -11,6 +11,7 @@ Rules of this file:
 - A server that sets a floor between logins is never visited by the short way: a second
   login could not follow the first.
 - Only a session that ends with QUIT leaves something to the next one.
+- Where a glance is enough (`glancing`), it goes with the login in the listing's place.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from contextlib import ExitStack
 
 from popfetchd.errors import NetworkError, RemoteError
 from popfetchd.pop3.replies import Capabilities
-from popfetchd.pop3.session import LISTING, Session
+from popfetchd.pop3.session import LISTING, Session, glancing
 from popfetchd.values import (
     Announced,
+    DropListing,
     Habits,
     Listing,
+    MessageNumber,
     Recollection,
     Secret,
     Stage,
+    Standstill,
 )
 from popfetchd.visit.course import Course
 
@@ -37,8 +41,11 @@ Seconds for which what a server announced counts: a week, after which a mechanis
 has learnt meanwhile is found, and a short way that failed is tried again.
 """
 
-Arrival = tuple[Session, Listing]
-"""A session, logged in, and what it lists; whoever has it closes the session."""
+Arrival = tuple[Session, Listing | None]
+"""
+A session, logged in, and what it lists; None where a glance tells that nothing is new.
+Whoever has it closes the session.
+"""
 
 
 class _Untimely(Exception):
@@ -47,9 +54,11 @@ class _Untimely(Exception):
     """
 
 
-def arrive(course: Course) -> Arrival:
+def arrive(course: Course, still: Standstill | None = None) -> Arrival:
     """
-    Connect, log in and list. Raises what `Session` raises, and SecretUnavailable.
+    Connect, log in and list, unless the maildrop is what it was when it stood *still*.
+
+    Raises what `Session` raises, and SecretUnavailable.
     """
     secret = course.means.secret(course.account.login.secret)
     left = _still_true(course)
@@ -58,11 +67,11 @@ def arrive(course: Course) -> Arrival:
     )
     if left is not None and trusted:
         try:
-            arrival = _arrived(course, secret, left.announced)
+            arrival = _arrived(course, secret, still, left.announced)
             return _leaving(course, arrival, learnt, trusted=True)
         except _Untimely:
             learnt, trusted = course.means.now(), False
-    return _leaving(course, _arrived(course, secret), learnt, trusted=trusted)
+    return _leaving(course, _arrived(course, secret, still), learnt, trusted=trusted)
 
 
 def _still_true(course: Course) -> Recollection | None:
@@ -84,7 +93,10 @@ def _leaving(
 
 
 def _arrived(
-    course: Course, secret: Secret, expected: Announced | None = None
+    course: Course,
+    secret: Secret,
+    still: Standstill | None,
+    expected: Announced | None = None,
 ) -> Arrival:
     means, account = course.means, course.account
     with course.stage(Stage.CONNECT):
@@ -93,8 +105,9 @@ def _arrived(
         until_listed.enter_context(session)
         course.tally.channel = session.channel
         try:
-            _log_in(course, session, secret)
-            listing = listed(course, session)
+            _log_in(course, session, secret, still)
+            unchanged = still is not None and _stands(course, session, still)
+            listing = None if unchanged else listed(course, session)
         except (NetworkError, RemoteError) as error:
             if session.may_be_untimely(error) and not course.stop.is_set():
                 raise _Untimely from error
@@ -103,14 +116,28 @@ def _arrived(
     return session, listing
 
 
-def _log_in(course: Course, session: Session, secret: Secret) -> None:
+def _log_in(
+    course: Course, session: Session, secret: Secret, still: Standstill | None
+) -> None:
     login, tally = course.account.login, course.tally
+    question = glancing(MessageNumber(still.messages)) if still else LISTING
     with course.stage(Stage.LOGIN):
         tally.logged_in = course.means.now()
-        session.login(login.user, secret, login.mechanism, question=LISTING)
+        session.login(login.user, secret, login.mechanism, question=question)
         # From here the server counts its delay (RFC 2449 section 6.5).
         tally.logged_in = course.means.now()
     _heed(course, session.capabilities)
+
+
+def _stands(course: Course, session: Session, still: Standstill) -> bool:
+    with course.stage(Stage.LIST):
+        drop, last = session.glance(MessageNumber(still.messages))
+    _heed(course, session.capabilities)
+    if drop != DropListing(still.messages, still.octets) or last != still.last:
+        return False
+    course.tally.drop, course.tally.unchanged = drop, True
+    course.standstill = still.once_more()
+    return True
 
 
 def listed(course: Course, session: Session) -> Listing:

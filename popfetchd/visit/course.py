@@ -54,6 +54,7 @@ from popfetchd.values import (
     Server,
     Skip,
     Stage,
+    Standstill,
     UniqueId,
     Unproven,
 )
@@ -160,6 +161,7 @@ class Tally:
     logged_in: float | None = None
     login_delay: float | None = None
     channel: Channel | None = None
+    unchanged: bool = False
 
 
 class Course:
@@ -192,6 +194,8 @@ class Course:
         """What the last session left to the next one."""
         self.stamp = ""
         """The archive's, when it was known to hold nothing that the ledger does not know."""
+        self.standstill: Standstill | None = None
+        """What the maildrop was like when there was nothing left to do."""
         self.full: NearlyFull | None = None
         """Why the visit retrieved less than it wanted."""
 

@@ -6,7 +6,8 @@ A `.dialog` file, line by line:
 - `# text` a comment; the first says what must be true.
 - `tls: stls`, `timeout: 0.1` how the client is set up (default: none, 5).
 - `expects: PIPELINING, SASL PLAIN` what the client knows of an earlier session, before
-  the login and behind it: it takes the short way, `ask:plain` being a login by it.
+  the login and behind it: it takes the short way, `ask:plain` being a login by it that
+  lists, `ask:plain:7` one that glances at message 7.
 - `do: login list retrieve quit` what the client does; a word may have arguments after
   colons, e.g. `login:apop`, `retrieve:1:2`; `token:xoauth2` is a login by access token.
 - `S: text` the server sends the text and CRLF; `s: text` sends it as it is;
@@ -50,7 +51,7 @@ from popfetchd.pop3.protocol import (
     Command,
     Protocol,
 )
-from popfetchd.pop3.session import LISTING, Session, open_session
+from popfetchd.pop3.session import LISTING, Session, glancing, open_session
 from popfetchd.pop3.tls import TlsContexts
 from popfetchd.values import (
     AccessToken,
@@ -401,9 +402,13 @@ def _acted(session: Session, action: str, *arguments: str) -> Iterator[str]:
         session.login(USER, Secret(PASSWORD), Mechanism(*arguments or ("auto",)))
         yield "login"
     elif action == "ask":
-        mechanism = Mechanism(*arguments or ("auto",))
-        session.login(USER, Secret(PASSWORD), mechanism, question=LISTING)
+        mechanism = Mechanism(arguments[0] if arguments else "auto")
+        glance = glancing(MessageNumber(int(arguments[1]))) if arguments[1:] else None
+        session.login(USER, Secret(PASSWORD), mechanism, question=glance or LISTING)
         yield "login"
+    elif action == "glance":
+        drop, last = session.glance(MessageNumber(int(arguments[0])))
+        yield f"glance {drop.messages} {drop.octets} {last!a}"
     elif action == "mechanism":
         yield f"mechanism {session.mechanism}"
     elif action == "token":

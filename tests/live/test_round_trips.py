@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.measure import relay
+from popfetchd.visit.glancing import LARGE
 from tests.live.dovecot import free_ports
 from tests.wire import Installation
 
@@ -69,3 +70,22 @@ def test_round_trips(dovecot, site, maildrop, keys, expected):
     first = round_trips(5)
     assert expected == (round_trips(5), round_trips(0))
     assert expected[0] < first
+
+
+def test_round_trips_of_a_large_maildrop(dovecot, site, maildrop):
+    """
+    A glance costs five; a listing behind it, and what is new, one each.
+    """
+    (listen,) = free_ports(1)
+    site.configure(
+        site.account(maildrop.name, maildrop.password, listen, ca_file=dovecot.ca_file)
+    )
+    maildrop.deliver(letters(LARGE))
+    trips, archived = [], []
+    for new in (0, 0, 5, 0):
+        maildrop.deliver(letters(new))
+        with relay(dovecot.ports.pop3s, NEAR, listen) as counted:
+            archived.append(site.fetch().report["archived"])
+        trips.append(counted.round_trips)
+    assert [LARGE, 0, 5, 0] == archived
+    assert [5, 7, 5] == trips[1:]
