@@ -27,10 +27,9 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from threading import Event
 
 from popfetchd.archive.interface import Archive
@@ -42,14 +41,12 @@ from popfetchd.selection import (
     NAMELESS,
     Selection,
     forgotten,
-    in_one_session,
     is_quarantined,
     select,
 )
 from popfetchd.values import (
     Account,
     AccountState,
-    Listed,
     Listing,
     MessageNumber,
     PollReport,
@@ -58,13 +55,13 @@ from popfetchd.values import (
     Skip,
     Stage,
     Standstill,
-    UniqueId,
 )
 from popfetchd.visit import glancing, standing
 from popfetchd.visit.archiving import Kept
 from popfetchd.visit.arriving import Arrival, arrive, habits_of, listed
 from popfetchd.visit.confirming import confirm, recognise
 from popfetchd.visit.course import Course, Means, Nobody, Watch
+from popfetchd.visit.portions import last, leave_behind, retrieve_portions
 from popfetchd.visit.retrieving import retrieve
 from popfetchd.visit.rounds import Rounds
 from popfetchd.visit.settle import settle
@@ -227,8 +224,8 @@ class Visit(Course):
             ledger.sight(name, plan.seen, plan.duplicated)
             self.again = plan.again
             wanted = [m for m in plan.wanted if m.number in chosen]
-            kept = retrieve(self, session, archive, self._last(wanted))
-            self._leave_behind(plan.wanted, kept)
+            kept = retrieve(self, session, archive, last(self, wanted))
+            leave_behind(self, plan.wanted, {m.listed.number for m in kept})
         self._look_back(0)
         return kept
 
@@ -252,7 +249,7 @@ class Visit(Course):
         ):
             if listing is not None:
                 return self._work(session, archive, listing)
-            self._leave(session, [], [])
+            self._leave(session, [], (), [])
             return False
 
     def _work(self, session: Session, archive: Archive, listing: Listing) -> bool:
@@ -262,20 +259,15 @@ class Visit(Course):
         self.means.ledger.sight(self.account.name, seen, plan.duplicated)
         self.again = plan.again | {due.listed.number for due in unconfirmed}
         strangers = recognise(self, session, plan)
-        candidates = chain(strangers, (due.listed for due in unconfirmed))
-        wanted, later = in_one_session(
-            (m for m in candidates if m.unique_id not in self.gave_up),
-            self._apart(),
-            removing=bool(proven),
+        kept, settled, later = retrieve_portions(
+            self, session, archive, strangers, unconfirmed, removing=bool(proven)
         )
-        kept = retrieve(self, session, archive, self._last(wanted))
-        self._leave_behind(strangers, kept)
         proven = standing.still_archived(self, session, [*proven, *self._due(kept)])
-        left = self._leave(session, kept, proven)
+        left = self._leave(session, kept, settled, proven)
         self._look_back(later)
         if left and not (later or proven):
             self.standstill = glancing.standstill(self, listing)
-        nearer = bool(kept or proven) or len(strangers) < len(plan.wanted)
+        nearer = bool(settled or proven) or len(strangers) < len(plan.wanted)
         made_room = self.rounds.makes_room(kept, proven, left=left)
         helps = self.rounds.another_helps(later, proven, nearer=nearer, left=left)
         return made_room or helps
@@ -329,33 +321,17 @@ class Visit(Course):
         )
         return [proof for proof in proofs if proof is not None]
 
-    # -- retrieve and archive ---------------------------------------------------------
-
-    def _apart(self) -> Collection[UniqueId]:
-        # A session in which a message fails ends without QUIT: nothing is removed, and
-        # nothing makes room. So what failed before gets one of its own, if there can be.
-        return () if self.habits.login_floor else self.failures.keys()
-
-    def _last(self, wanted: Iterable[Listed]) -> list[Listed]:
-        # What failed before comes last, and holds up nobody.
-        return sorted(wanted, key=lambda m: m.unique_id in self.failures)
-
     # -- remove, and look back --------------------------------------------------------
 
-    def _leave_behind(self, strangers: Iterable[Listed], kept: Sequence[Kept]) -> None:
-        # Before a DELE: what is listed beside a message is not that one, though equal.
-        done = {message.listed.number for message in kept}
-        left = (m for m in strangers if m.number not in done and m.times == 1)
-        self.means.ledger.leave(
-            self.account.name,
-            {m.unique_id: m.octets for m in left if m.unique_id is not None},
-        )
-
     def _leave(
-        self, session: Session, kept: Sequence[Kept], proven: Sequence[Proven]
+        self,
+        session: Session,
+        kept: Sequence[Kept],
+        settled: Collection[MessageNumber],
+        proven: Sequence[Proven],
     ) -> bool:
         # Returns whether the session could end with QUIT.
-        if not session.retrieved <= {message.listed.number for message in kept}:
+        if not session.retrieved.issubset(settled):
             return False
         with self.stage(Stage.REMOVE):
             self.tally.removed += update(

@@ -47,7 +47,8 @@ from popfetchd.values import (
 
 
 ROUND_MESSAGES = 5_000
-"""Messages retrieved in one session, so that removals are committed now and then."""
+"""Messages retrieved in one session, so that removals are committed now and then; in one
+portion where there are none (visit/portions.py)."""
 
 ROUND_OCTETS = 2 * 1024**3
 """Octets retrieved in one session, for the same reason."""
@@ -428,7 +429,7 @@ def _worth_it(
 
 
 def in_one_session(
-    wanted: Iterable[Listed],
+    wanted: Sequence[Listed],
     apart: Collection[UniqueId] = (),
     *,
     removing: bool = False,
@@ -443,11 +444,14 @@ def in_one_session(
     now: list[Listed] = []
     failed: list[Listed] = []
     octets = later = 0
-    for listed in wanted:
+    all_can_wait = not apart and isinstance(wanted, Messages) and wanted.told_apart
+    for at, listed in enumerate(wanted):
         if listed.unique_id in apart:
             failed.append(listed)
             continue
         full = len(now) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
+        if full and all_can_wait:
+            return now, len(wanted) - at
         if full and _can_wait(listed):
             later += 1
         else:

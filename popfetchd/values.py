@@ -569,6 +569,14 @@ class Messages(Sequence[Listed]):
             return Messages(self.listing, self.numbers[at])
         return self.listing.listed(self.numbers[at])
 
+    @property
+    def told_apart(self) -> bool:
+        """
+        Whether the listing gives every message a unique-id, and each only once.
+        """
+        names = self.listing.unique_ids
+        return len(names) == len(self.listing.numbers) and not self.listing.repeated
+
     def without(self, numbers: Container[MessageNumber]) -> Messages:
         """
         Return them without those of *numbers*.

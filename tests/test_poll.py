@@ -48,6 +48,10 @@ from popfetchd.visit import archiving, course
 from tests.world import world
 
 
+YEARS = 1e9
+"""Seconds after which a message may be removed, which no test waits for."""
+
+
 @pytest.fixture
 def here(tmp_path):
     with world(tmp_path) as made:
@@ -498,12 +502,82 @@ def test_the_second_of_two_equal_messages_outlives_the_first(here, monkeypatch):
     monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 1)
     here.deliver(*letters(1), *letters(1))
     here.speak(CAPA=lambda _self, _t: ok("") + b"LOGIN-DELAY 1\r\nUIDL\r\n.\r\n")
-    here.visit()
+    assert 1 == here.visit(delete_after=YEARS).archived
     here.maildrop.remove(here.maildrop.messages[:1])
 
-    here.visit()
+    here.visit(delete_after=YEARS)
 
     assert [*letters(1)] * 2 == here.archived()
+
+
+def test_where_nothing_is_removed_one_session_retrieves_all(here, monkeypatch):
+    """
+    There is nothing for its end to commit, so it goes on with the next portion.
+    """
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 4)
+    here.deliver(*letters(10))
+
+    report = here.visit()
+
+    assert (10, 0, {}) == (report.archived, report.waiting, report.skipped)
+    assert 1 == here.server.wire.count(b"QUIT")
+    assert 10 == len(here.archived())
+
+
+def test_what_failed_before_is_in_no_portion_of_the_others(here, monkeypatch):
+    """
+    It has a session of its own, at the end, as ever.
+    """
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 4)
+    here.deliver(*letters(1), unique_id="bad")
+    here.speak(RETR=lambda _self, _text: error("no"))
+    here.visit()
+    here.deliver(*letters(10, start=1))
+    here.speak(
+        RETR=lambda self, n: error("no") if n == "1" else Dialogue._retr(self, n)
+    )
+
+    report = here.visit()
+
+    assert (10, 1, 1) == (report.archived, report.waiting, len(report.failed_messages))
+    assert 1 == here.server.wire.count(b"QUIT")
+
+
+def test_a_copy_of_a_later_portion_is_archived_though_the_line_dropped(
+    here, monkeypatch
+):
+    """
+    The first portion has written down what stands beside it, before a session's end.
+    """
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 1)
+    here.deliver(*letters(1), *letters(1), *letters(1))
+    here.speak(RETR=dropping("2"))
+    assert isinstance(here.visit().failure, Disconnected)
+    here.maildrop.remove(here.maildrop.messages[:1])
+    here.speak()
+
+    here.visit()
+
+    assert [*letters(1)] * 3 == here.archived()
+
+
+def test_portions_end_when_the_visit_is_to_end(here, monkeypatch):
+    """
+    Also between two of them; what is left waits for the next visit.
+    """
+    monkeypatch.setattr("popfetchd.selection.ROUND_MESSAGES", 4)
+    here.deliver(*letters(10))
+
+    class Stopping(course.Nobody):
+        def archived(self, messages):
+            here.stop.set()
+
+    report = here.visit(watch=Stopping())
+
+    assert isinstance(report.failure, Interrupted)
+    assert (4, 6) == (report.archived, report.waiting)
+    assert {Skip.CAPPED: 6} == report.skipped
+    assert 1 == here.server.wire.count(b"QUIT")
 
 
 def test_a_login_floor_is_honoured(here):
@@ -908,7 +982,7 @@ def test_a_reset_is_recognised_in_one_session(here, monkeypatch):
     )
     assert 30 == retrieved(here)
     assert 25 == here.server.wire.count(b"TOP")
-    assert 3 == here.server.wire.count(b"QUIT")
+    assert 2 == here.server.wire.count(b"QUIT")
 
 
 def test_what_one_session_left_is_retrieved_when_it_recognised_the_rest(
@@ -1512,7 +1586,7 @@ def test_rounds_that_bring_nothing_nearer_end(here, monkeypatch):
 
     here.speak(LIST=other_sizes, TOP=refusing_top)
 
-    report = here.visit()
+    report = here.visit(delete_after=YEARS)
 
     assert report.failure is None
     assert report.archived + report.matched <= 6
