@@ -70,17 +70,29 @@ class Folder:
         return self.path / name
 
 
-@contextmanager
-def step(what: str, folder: Folder, name: str = "") -> Iterator[None]:
+class step:  # noqa: N801 -- used as contextlib's own are
     """
     Tell an OSError of what is done inside as a failure of *what*.
 
     It was done to file *name* in *folder*, or to the folder itself.
     """
-    try:
-        yield
-    except OSError as error:
-        raise ArchiveError.from_os(what, folder / name, error) from error
+
+    # A dozen of them for each message: a generator would take three times as long.
+    __slots__ = ("_folder", "_name", "_what")
+
+    def __init__(self, what: str, folder: Folder, name: str = "") -> None:
+        self._what = what
+        self._folder = folder
+        self._name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _trace: object
+    ) -> None:
+        if isinstance(error, OSError):
+            where = self._folder / self._name
+            raise ArchiveError.from_os(self._what, where, error) from error
 
 
 class NewFile:
@@ -166,19 +178,34 @@ class NewFile:
             let_go(self._disk, self._fd)
         condemn(self._disk, self._folder, self._name)
 
-    @contextmanager
-    def _or_condemned(self, what: str) -> Iterator[None]:
+    def _or_condemned(self, what: str) -> Condemning:
         if self._over:
             raise ArchiveError(what, self._folder / self._name, "the file is closed")
-        try:
-            with step(what, self._folder, self._name):
-                yield
-        except ArchiveError:
-            self.condemn()
-            raise
+        return Condemning(self, step(what, self._folder, self._name))
 
     def _put(self, octets: bytes, offset: int) -> None:
         write_all(self._disk, self._fd, octets, offset)
+
+
+class Condemning:
+    """
+    A *step* whose failure condemns *file*.
+    """
+
+    __slots__ = ("_file", "_step")
+
+    def __init__(self, file: NewFile, step: step) -> None:
+        self._file = file
+        self._step = step
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, OSError | ArchiveError):
+            self._file.condemn()
+            self._step.__exit__(kind, error, trace)
 
 
 def permit(disk: Disk, fd: int, path: Path, permissions: Permissions) -> None:
@@ -353,29 +380,39 @@ def read(disk: Disk, fd: int) -> Iterator[bytes]:
         offset += len(octets)
 
 
-@contextmanager
-def opened(disk: Disk, folder: Folder, name: str) -> Iterator[int]:
+def opened(disk: Disk, folder: Folder, name: str) -> closing:
     """
     Open file *name* for reading, never through a symbolic link; close it afterwards.
     """
     with step("open", folder, name):
         fd = disk.open(name, os.O_RDONLY | os.O_NOFOLLOW, 0, folder.fd)
-    with closing(disk, fd, folder, name):
-        yield fd
+    return closing(disk, fd, folder, name)
 
 
-@contextmanager
-def closing(disk: Disk, fd: int, folder: Folder, name: str = "") -> Iterator[None]:
+class closing:  # noqa: N801 -- used as contextlib's own is
     """
     Close *fd* afterwards; what went wrong before counts for more than its close.
     """
-    try:
-        yield
-    except BaseException:
-        let_go(disk, fd)
-        raise
-    with step("close", folder, name):
-        disk.close(fd)
+
+    __slots__ = ("_disk", "_fd", "_folder", "_name")
+
+    def __init__(self, disk: Disk, fd: int, folder: Folder, name: str = "") -> None:
+        self._disk = disk
+        self._fd = fd
+        self._folder = folder
+        self._name = name
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _trace: object
+    ) -> None:
+        if error is not None:
+            let_go(self._disk, self._fd)
+            return
+        with step("close", self._folder, self._name):
+            self._disk.close(self._fd)
 
 
 def let_go(disk: Disk, fd: int) -> None:

@@ -937,21 +937,17 @@ class Session:
             self._protocol.receive(self._transport.waiting(step))
             self._protocol.next_event()
 
-    @contextmanager
-    def _breaking(self) -> Iterator[None]:
+    def _breaking(self) -> Breaking:
         """
         Break the session when anything fails in this block.
         """
-        try:
-            yield
-        except ProtocolViolation as error:
-            self.close()
+        return Breaking(self)
+
+    def _break(self, error: BaseException) -> None:
+        self.close()
+        if isinstance(error, ProtocolViolation):
             error.octets = self._masked(error.octets)
             error.args = (error.step, error.problem, error.octets)
-            raise
-        except BaseException:
-            self.close()
-            raise
 
     @contextmanager
     def _undivided(self, command: Command) -> Iterator[None]:
@@ -964,6 +960,25 @@ class Session:
         finally:
             if not self._protocol.idle:
                 self.close()
+
+
+class Breaking:
+    """
+    What `Session._breaking` returns. It is entered for each event.
+    """
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _trace: object
+    ) -> None:
+        if error is not None:
+            self._session._break(error)  # noqa: SLF001 -- its own other half
 
 
 class Body:
