@@ -286,7 +286,7 @@ class Visit(Course):
         ledger, name, now = self.means.ledger, self.account.name, self.means.now()
         failures = ledger.failures(name)
         self.failures = failures
-        plain, known = ledger.known_apart(name, self.account.due(now))
+        plain, known = self.known()
         plan = select(
             listing,
             known,

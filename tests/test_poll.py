@@ -33,6 +33,7 @@ from popfetchd.errors import (
 from popfetchd.ledger import Ledger
 from popfetchd.maildrop.dialogue import ALWAYS, BEFORE_LOGIN, Dialogue, error, ok, top
 from popfetchd.pop3.deadline import Deadline
+from popfetchd.pop3.session import Session
 from popfetchd.values import (
     ArchiveFormat,
     Destination,
@@ -773,6 +774,25 @@ def looks(monkeypatch):
         Maildir, "highest_number", lambda self: looks.append(1) or look(self)
     )
     return looks
+
+
+def test_the_ledger_is_read_while_the_server_lists(here, monkeypatch):
+    """
+    Of the whole maildrop, once a session, and before its listing has come.
+    """
+    steps, read, hear = [], Ledger.known_apart, Session.listing
+    monkeypatch.setattr(
+        Ledger, "known_apart", lambda *given: steps.append("read") or read(*given)
+    )
+    monkeypatch.setattr(
+        Session, "listing", lambda self: steps.append("hear") or hear(self)
+    )
+    here.deliver(*letters(2))
+
+    here.visit()
+    here.visit()
+
+    assert ["read", "hear"] * 2 == steps
 
 
 def test_an_unchanged_archive_is_not_looked_through_again(here, looks):

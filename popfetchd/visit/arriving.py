@@ -107,7 +107,11 @@ def _arrived(
         try:
             _log_in(course, session, secret, still)
             unchanged = still is not None and _stands(course, session, still)
-            listing = None if unchanged else listed(course, session)
+            if unchanged:
+                listing = None
+            else:
+                course.read_ahead()
+                listing = listed(course, session)
         except (NetworkError, RemoteError) as error:
             if session.may_be_untimely(error) and not course.stop.is_set():
                 raise _Untimely from error

@@ -44,8 +44,10 @@ from popfetchd.values import (
     Destination,
     DropListing,
     Failure,
+    Known,
     Listed,
     MessageNumber,
+    Plain,
     Recollection,
     Recorded,
     RowId,
@@ -192,12 +194,30 @@ class Course:
         """What is known of the server, and what it has announced."""
         self.recollection: Recollection | None = None
         """What the last session left to the next one."""
+        self._ahead: tuple[Plain, list[Known]] | None = None
         self.stamp = ""
         """The archive's, when it was known to hold nothing that the ledger does not know."""
         self.standstill: Standstill | None = None
         """What the maildrop was like when there was nothing left to do."""
         self.full: NearlyFull | None = None
         """Why the visit retrieved less than it wanted."""
+
+    def read_ahead(self) -> None:
+        """
+        Read what is known of the maildrop, while the server puts its listing together.
+        """
+        self._ahead = self._read()
+
+    def known(self) -> tuple[Plain, list[Known]]:
+        """
+        Return the account's rows, as they were read ahead, once, or are now.
+        """
+        ahead, self._ahead = self._ahead, None
+        return ahead or self._read()
+
+    def _read(self) -> tuple[Plain, list[Known]]:
+        due = self.account.due(self.means.now())
+        return self.means.ledger.known_apart(self.account.name, due)
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
