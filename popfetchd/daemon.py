@@ -6,8 +6,9 @@ Rules of this file:
 - `Service` is what `run` runs: schedule → pool → visit, the HTTP page, signals, reload.
 - An archive is verified after a visit, when `verify_every` has passed, one at a time, in
   a thread that gives way to those that visit.
-- Signals only put a wish into a queue; the main thread grants it. A second wish to stop
-  ends the process at once: that is safe at any instant (P1).
+- Signals only put a wish into a queue; the main thread grants it. The system may give a
+  signal to any of many threads, and Python lets the main one handle it: a bell wakes it.
+  A second wish to stop ends the process at once: that is safe at any instant (P1).
 - A reload is all or nothing: a configuration that has a mistake changes nothing. A
   running visit ends as it began, with the account it was given.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import signal
 import socket
 import sys
@@ -95,6 +97,52 @@ SIGNALS = {
 }
 
 
+class Bell:
+    """
+    Wakes the main thread: its wait ends, whichever thread was given the signal.
+    """
+
+    def __init__(self) -> None:
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+        """What is heard, and what is rung; None while nobody waits."""
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """
+        Let every signal that has a handler ring it. In the main thread.
+        """
+        heard, rung = socket.socketpair()
+        with heard, rung:
+            heard.setblocking(False)
+            rung.setblocking(False)
+            before = signal.set_wakeup_fd(rung.fileno(), warn_on_full_buffer=False)
+            self._ends = heard, rung
+            try:
+                yield
+            finally:
+                self._ends = None
+                signal.set_wakeup_fd(before)
+
+    def ring(self) -> None:
+        """
+        Let who waits go on. From any thread, or a signal handler.
+        """
+        ends = self._ends
+        with suppress(OSError):  # it rings already, or was taken down
+            if ends is not None:
+                ends[1].send(b"\0")
+
+    def wait(self, seconds: float) -> None:
+        """
+        Wait until it rings, or so many *seconds*. It must hang.
+        """
+        assert self._ends is not None  # noqa: S101 -- `run` hangs it first
+        heard, _ = self._ends
+        select.select([heard], [], [], seconds)
+        with suppress(BlockingIOError):
+            heard.recv(4096)
+
+
 class Service:
     """
     The service: one object, one `run`, from the configuration to the last visit.
@@ -107,6 +155,7 @@ class Service:
         self._loaded = loaded
         self._accounts: dict[AccountName, Account] = {}
         self._wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
+        self._bell = Bell()
         self._stop = threading.Event()
         logs.load()
         self._log_as(loaded.configuration)
@@ -201,17 +250,26 @@ class Service:
         if wish is Wish.STOP:
             self._stop.set()
         self._wishes.put(wish)
+        self._bell.ring()
 
     def _serve(self, systemd: Systemd) -> None:
         while not self._stop.is_set():
-            with suppress(queue.Empty):
-                wish = self._wishes.get(timeout=systemd.watchdog_interval)
-                if wish is Wish.RELOAD:
-                    systemd.tell(*systemd.reloading())
-                    self.reload()
-                    systemd.tell("READY=1", self._status())
+            if self._wished(systemd.watchdog_interval) is Wish.RELOAD:
+                systemd.tell(*systemd.reloading())
+                self.reload()
+                systemd.tell("READY=1", self._status())
             if self.healthy():
                 systemd.tell("WATCHDOG=1", self._status())
+
+    def _wished(self, seconds: float) -> Wish | None:
+        """
+        Return what is wished for, None if nothing is within so many *seconds*.
+        """
+        if self._wishes.empty():
+            self._bell.wait(seconds)
+        with suppress(queue.Empty):
+            return self._wishes.get_nowait()
+        return None
 
     def _status(self) -> str:
         """
@@ -241,11 +299,12 @@ class Service:
             self.wish(SIGNALS[signal.Signals(number)])
 
         before = {number: signal.signal(number, handle) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with self._bell.hung():
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     @contextmanager
     def _served(self) -> Iterator[None]:

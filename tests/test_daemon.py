@@ -7,6 +7,7 @@ What needs a process of its own is in test_daemon_running.py.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -120,6 +121,44 @@ def test_visits_that_do_not_end_are_abandoned(here, monkeypatch, capsys):
         assert "stopped, visits were abandoned" in capsys.readouterr().err
         gate.open.set()
         assert service._pool.wait(PATIENCE)
+
+
+def test_a_signal_wakes_whichever_thread_was_given_it(here):
+    """
+    The system may give it to a thread that is not the main one, which sleeps then.
+    """
+    taken = "popfetchd_config_last_reload_successful"
+    with made(here) as service:
+        service.metrics.reloaded(taken=False, at=0.0)
+
+        def is_taken():
+            return value(service.metrics.page().decode(), taken) == 1
+
+        def ask():
+            until(lambda: here.archived("alice") == 1)
+            signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+            with suppress(AssertionError):
+                until(is_taken, 3.0)  # less than the main thread sleeps
+            service.wish(Wish.STOP)
+
+        threading.Thread(target=ask, daemon=True).start()
+        assert service.run()
+        assert is_taken()
+
+
+def test_a_bell_that_rings_already_is_rung_in_vain():
+    """
+    Nobody is held up by ringing, and one wait hears all of it.
+    """
+    bell = daemon.Bell()
+    bell.ring()
+    with bell.hung():
+        for _ in range(10_000):
+            bell.ring()
+        while select.select([bell._ends[0]], [], [], 0.0)[0]:
+            bell.wait(PATIENCE)
+        bell.wait(0.0)
+    bell.ring()
 
 
 def test_a_second_wish_to_stop_ends_the_process(here, monkeypatch):
