@@ -660,6 +660,7 @@ def _figures(report: PollReport) -> dict[str, object]:
         "waiting": report.waiting,
         "settled": report.settled,
         "unchanged": report.unchanged,
+        "surprise": report.surprise,
         **{f"skipped_{why.value}": count for why, count in report.skipped.items()},
     }
     moved = {name: figure for name, figure in figures.items() if figure}

@@ -604,7 +604,7 @@ class Standstill:
     """
     A complete listing of which nothing was left to do: all archived, nothing failing.
 
-    Times are seconds since 1970 (docs/adr/0013-nothing-new.md).
+    Times are seconds since 1970 (docs/adr/0014-nothing-new.md).
     """
 
     messages: int
@@ -1129,6 +1129,8 @@ class PollReport:
     login_delay: float | None = None
     """Seconds between logins that the server asks for (RFC 2449 §6.5)."""
     channel: Channel | None = None
+    surprise: str = ""
+    """What went otherwise than expected on the short way; the usual one was taken then."""
     unchanged: bool = False
     """Nothing was listed: the server has what it had at the last complete listing."""
     recollection: Recollection | None = None

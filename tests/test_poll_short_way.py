@@ -283,10 +283,12 @@ def test_a_surprise_is_met_by_the_usual_way_in_the_same_visit(here, harm):
     assert letters(4) == here.archived()
     assert short(sent)
     assert 2 == logins(sent)
+    assert report.surprise
     for _ in range(3):
         report, sent = visited(here, server=server)
         assert (Outcome.SUCCESS, 1) == (report.outcome, logins(sent))
         assert not short(sent)
+        assert not report.surprise
     here.time += REMEMBERED
     here.server.dialogue = Dialogue
     visited(here, server=server)

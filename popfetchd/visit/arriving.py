@@ -6,8 +6,8 @@ Rules of this file:
 - The short way leaves out what the last visit has learnt, and sends login and listing at
   once where the server takes that (docs/adr/0012-the-short-way.md). It needs a
   recollection of this very configuration, not too old, by which nothing went wrong.
-- What may come of the short way is met by the usual one, once, in the same visit; and
-  the short way is not tried again until the recollection has come of age.
+- What may come of the short way is met by the usual one, once, in the same visit, and is
+  told; and the short way is not tried again until the recollection has come of age.
 - A server that sets a floor between logins is never visited by the short way: a second
   login could not follow the first.
 - Only a session that ends with QUIT leaves something to the next one.
@@ -69,7 +69,8 @@ def arrive(course: Course, still: Standstill | None = None) -> Arrival:
         try:
             arrival = _arrived(course, secret, still, left.announced)
             return _leaving(course, arrival, learnt, trusted=True)
-        except _Untimely:
+        except _Untimely as surprise:
+            course.tally.surprise = str(surprise.__cause__)
             learnt, trusted = course.means.now(), False
     return _leaving(course, _arrived(course, secret, still), learnt, trusted=trusted)
 

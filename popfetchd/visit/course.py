@@ -163,6 +163,7 @@ class Tally:
     logged_in: float | None = None
     login_delay: float | None = None
     channel: Channel | None = None
+    surprise: str = ""
     unchanged: bool = False
 
 

@@ -5,7 +5,7 @@ Rules of this file:
 
 - A glance is STAT, and UIDL of the message that was listed last. It proves nothing of a
   message: nothing is archived or removed because of it. The worst that it can do is to
-  let a message wait for the next listing (docs/adr/0013-nothing-new.md).
+  let a message wait for the next listing (docs/adr/0014-nothing-new.md).
 - There is one where the last listing was complete, left nothing to do, and told all
   messages apart; where nothing has come due or failed since; and not for long.
 - What is decided here takes one small row of the ledger, and no message's.
