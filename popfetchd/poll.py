@@ -58,7 +58,7 @@ from popfetchd.values import (
 )
 from popfetchd.visit import glancing, standing
 from popfetchd.visit.archiving import Kept
-from popfetchd.visit.arriving import Arrival, arrive, habits_of, listed
+from popfetchd.visit.arriving import Arrival, arrive, habits_of, listed, recall
 from popfetchd.visit.confirming import confirm, recognise
 from popfetchd.visit.course import Course, Means, Nobody, Watch
 from popfetchd.visit.portions import last, leave_behind, retrieve_portions
@@ -231,10 +231,9 @@ class Visit(Course):
 
     def _recall(self) -> None:
         # What the last visit left to be honoured: the server's floor between logins.
-        ledger, name = self.means.ledger, self.account.name
-        state = ledger.state(name)
+        state = self.means.ledger.state(self.account.name)
         self.tally.removals_paused = state.removals_paused
-        self.recollection = ledger.recollection(name)
+        recall(self, state)
         heed_floor(self.account, state, self.means.now())
 
     # -- one session ------------------------------------------------------------------

@@ -91,6 +91,33 @@ def test_plain_goes_ahead_with_its_initial_response(here):
     assert sent[0].endswith(b"\r\nCAPA\r\nUIDL\r\nLIST\r\n")
 
 
+def test_an_account_that_was_never_visited_begins_from_its_servers_other(here):
+    """
+    What is said before a login is said to all; wherever that fails, as ever.
+    """
+    here.visit()
+    assert short(visited(here, name="bob")[1])
+    here.ledger.save_visit("bob", here.ledger.state("bob"), None)
+    assert not short(visited(here, name="bob")[1])
+
+    other = replace(here.account.server, timeout=4.0)
+    floor = Habits(login_floor=1.0)
+    assert not short(visited(here, name="carol", server=other)[1])
+    assert not short(visited(here, name="dave", habits=floor)[1])
+
+
+def test_a_server_that_surprised_one_is_not_tried_by_the_next(here):
+    """
+    Where the usual way led there after the short one had not.
+    """
+    here.visit()
+    here.server.dialogue = type("Harm", (Hasty,), {"harm": _hangs_up})
+    reports = [visited(here, name=name) for name in ("bob", "carol")]
+
+    assert [None, None] == [report.failure for report, _ in reports]
+    assert [True, False] == [short(sent) for _, sent in reports]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

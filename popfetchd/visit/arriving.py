@@ -22,6 +22,7 @@ from popfetchd.errors import NetworkError, RemoteError
 from popfetchd.pop3.replies import Capabilities
 from popfetchd.pop3.session import LISTING, Session, glancing
 from popfetchd.values import (
+    AccountState,
     Announced,
     DropListing,
     Habits,
@@ -52,6 +53,21 @@ class _Untimely(Exception):
     """
     What happened may come of the short way. Never leaves this file.
     """
+
+
+def recall(course: Course, state: AccountState) -> None:
+    """
+    Begin from what the last visit of the account has left, by which it was in *state*.
+
+    An account that was never visited begins from what another one of its server has
+    learnt: what is said before a login is said to all.
+    """
+    account, means = course.account, course.means
+    course.recollection = means.ledger.recollection(account.name)
+    other = means.acquaintances.get(account.server)
+    if other and not state.last_poll and not account.habits.login_floor:
+        facts = (other.announced, other.learnt, other.trusted)
+        course.recollection = Recollection(account.digest, *facts)
 
 
 def arrive(course: Course, still: Standstill | None = None) -> Arrival:
@@ -88,8 +104,9 @@ def _leaving(
 ) -> Arrival:
     announced = arrival[0].announced_in_all
     if announced is not None and not course.habits.login_floor:
-        digest = course.account.digest
+        digest, server = course.account.digest, course.account.server
         course.recollection = Recollection(digest, announced, learnt, trusted)
+        course.means.acquaintances[server] = course.recollection
     return arrival
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -134,6 +134,8 @@ class Means:
     """Octets that are free where an archive at this path is, or will be."""
     there: Callable[[Destination], bool] = is_there
     """Whether anything is left of an archive that was at a destination."""
+    acquaintances: MutableMapping[Server, Recollection] = field(default_factory=dict)
+    """What whichever account's last session has learnt of each server."""
 
 
 @dataclass
