@@ -93,6 +93,17 @@ def test_a_visit_loads_only_what_it_needs(here):
     assert set() == (OF_THE_SERVICE | OF_THE_JUDGE | OF_FEW_VISITS) & loaded
 
 
+def test_a_visit_that_archives_writes_no_line(here):
+    """
+    What its table tells is not logged, so that nothing is loaded to write a line.
+    """
+    here.write(here.account("alice", b"Subject: one\r\n\r\n"))
+    words = ["fetch", "-c", str(here.path)]
+    loaded = loaded_by(f"from popfetchd.cli import main; main({words!r})")
+    assert 1 == here.archived("alice")
+    assert set() == (OF_THE_SERVICE | OF_THE_JUDGE) & loaded
+
+
 @pytest.mark.parametrize("verb", ["retry", "verify", "browse", "rebuild", "backup"])
 def test_verbs_load_nothing_of_the_service(verb):
     """

@@ -70,7 +70,7 @@ def found(seen):
 
 def test_a_whole_archive_is_0(five):
     """
-    All messages and octets are counted, and the log says so.
+    All messages and octets are counted, and nothing is told twice.
     """
     size = sum(path.stat().st_size for path in files(five))
 
@@ -80,12 +80,7 @@ def test_a_whole_archive_is_0(five):
     heads, row = (re.split(r"  +", line) for line in out.splitlines())
     assert ["ACCOUNT", "MESSAGES", "OCTETS", "MISSING", "ALTERED"] == heads[:5]
     assert ["alice", "5", f"{size} B", "0", "0", "0", "0", "0", "0"] == row
-    event = json.loads(err)
-    assert ("archive verified", "info", 5) == (
-        event["event"],
-        event["level"],
-        event["messages"],
-    )
+    assert "" == err
 
 
 def test_damage_is_65_and_named(five):
@@ -272,7 +267,7 @@ def test_ctrl_c_ends_it_between_two_messages(five):
     assert 130 == code
     (seen,) = json.loads(out)
     assert (1, "interrupted") == (seen["messages"], seen["reason"])
-    assert "archive not verified to its end" in err
+    assert "" == err
     assert "damaged" not in status(five)
     with closing(sqlite3.connect(five.directory / "state" / "ledger.db")) as db:
         assert [] == db.execute("SELECT * FROM verification").fetchall()

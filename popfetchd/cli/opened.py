@@ -94,7 +94,7 @@ def looked(arguments: Namespace, names: Sequence[str] = ()) -> Looked:
     configuration = loaded(arguments).configuration
     accounts = chosen(plain.accounts(configuration), names)
     log = configuration.log
-    logs.set_up(log.level.value, log.format.value, os.environ)
+    logs.set_up(log.of_a_verb.value, log.format.value, os.environ)
     sessions, ledger = Sessions(os.environ), Glimpse(configuration.ledger)
     return Looked(configuration, accounts, sessions, ledger)
 

@@ -72,7 +72,7 @@ def whole(path: Path, environ: Mapping[str, str]) -> Whole:
     return Whole(
         configuration.ledger,
         plain.accounts(configuration),
-        (configuration.log.level.value, configuration.log.format.value),
+        (configuration.log.of_a_verb.value, configuration.log.format.value),
         configuration.limits.sessions,
         configuration.limits.sessions_per_host,
         loaded.held_back,

@@ -210,9 +210,17 @@ class Log(Strict):
     """
 
     level: kinds.LogLevel = kinds.Level.INFO
-    """The least severe event that is written."""
+    """The least severe event that is written. Where it is not set, only the service writes
+    info; of `fetch` and other verbs that show what they did, warnings and worse."""
     format: kinds.LogFormat = kinds.Rendering.AUTO
     """auto: console on a terminal, JSON otherwise."""
+
+    @property
+    def of_a_verb(self) -> kinds.Level:
+        """
+        The level of a verb, whose output tells what would be info.
+        """
+        return self.level if "level" in self.model_fields_set else kinds.Level.WARNING
 
 
 class Metrics(Strict):
