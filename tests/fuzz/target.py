@@ -86,6 +86,9 @@ EXPECTED = Announced(
 )
 """What the client knows that takes the short way."""
 
+SHORT = len(TlsMode) * len(Mechanism)
+"""What makes a story's choice one of the short way."""
+
 COMMANDS: tuple[tuple[Command, ...], ...] = (
     (Command.CAPA,),
     (Command.AUTH,),
@@ -191,7 +194,7 @@ def visit(story: Story) -> list[str]:
         transport.start_tls(TlsContexts())
     server = Server("h", 110, TlsPolicy(mode, client_cert=CERTIFICATE), 1.0)
     mechanisms = list(Mechanism)
-    short = story.choice // len(modes) // len(mechanisms) % 2
+    short = story.choice // SHORT % 2
     expected = EXPECTED if short else None
     session = Session(server, transport, expected=expected)  # type: ignore[arg-type]
     mechanism = mechanisms[story.choice // len(modes) % len(mechanisms)]
@@ -428,12 +431,16 @@ def seeds() -> Iterator[Story]:
     for dialog in every_dialog():
         said = tuple(b"".join(run) for kind, run in dialog.groups() if kind == "S")
         if sum(map(len, said)) <= LONGEST_SEED:
-            yield Story(list(TlsMode).index(dialog.tls), said)
+            short = SHORT if dialog.expects else 0
+            yield Story(list(TlsMode).index(dialog.tls) + short, said)
     for mode, mechanism, told, login in product(
         range(len(TlsMode)), range(len(Mechanism)), _CAPABILITIES, _LOGINS
     ):
         choice = mode + len(TlsMode) * mechanism
         yield Story(choice, _whole_visit(list(TlsMode)[mode], told, login))
+    plain = len(TlsMode) * list(Mechanism).index(Mechanism.PLAIN)
+    for number, mode in enumerate(TlsMode):
+        yield Story(number + plain + SHORT, _short_visit(mode))
 
 
 def _whole_visit(
@@ -448,6 +455,14 @@ def _whole_visit(
         listings = (listings[0], _IDS + _SIZES)
         messages = tuple(b"".join(messages[at : at + 3]) for at in (0, 3, 6))
     return (*begun, *listings, *messages, *[b"+OK\r\n"] * 3)
+
+
+def _short_visit(mode: TlsMode) -> tuple[bytes, ...]:
+    usual = _whole_visit(mode, b"PIPELINING\r\n", ())
+    tls = (b"+OK\r\n",) if mode is TlsMode.STLS else ()
+    logged_in = 2 * b"+OK\r\n" + usual[1] + _IDS + _SIZES  # UTF8, AUTH, CAPA, …
+    begun = 5 if mode is TlsMode.STLS else 3
+    return (usual[0], *tls, logged_in, *usual[begun:])
 
 
 def write_seeds(folder: Path) -> None:
