@@ -6,8 +6,9 @@ Rules of this file:
 - An account is in the pool once: waiting or running.
 - First come, first served; but a host at its cap, or a server that does not answer,
   holds up nobody behind it (P3). Who waits holds no thread.
-- A server is held to answer once it has (docs/adr/0020-silent-servers.md). All others
-  together have PROBING of the threads; and one that failed to answer rests, is then
+- A server is held to answer once it has, or while another way to its host does
+  (docs/adr/0020-silent-servers.md). All others together have PROBING of the threads, those
+  that were silent AGAIN of them; and one that failed to answer rests, is then
   probed by one visit, and is open to all again as soon as that is answered.
 - A thread is made when a visit starts and ends with it: nothing idles. Threads are
   daemons, so that a visit that hangs in a system call cannot keep the process alive;
@@ -23,9 +24,10 @@ import itertools
 import math
 import time
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from threading import Condition, Thread
 
 from popfetchd.values import AccountName
@@ -35,6 +37,10 @@ PROBING = 0.75
 """The share of the threads, rounded up, for servers that are not known to answer: at a
 first start that is everybody. Five hundred of them that hang leave the other quarter, 16
 of 64, to those that do: that is fifty visits in a second."""
+
+AGAIN = 0.25
+"""The share of the threads, rounded up, for those that were found silent, all of whom a
+reload has probed at once: the rest of PROBING is for servers never asked."""
 
 FIRST_REST = 1.0
 """Seconds that a server rests after a failure that cost nothing: one lost connection of
@@ -66,6 +72,16 @@ class Silence:
 
     reason: str
     error: str
+
+
+class Trust(Enum):
+    """
+    What is known of a server.
+    """
+
+    KNOWN = "it answers"
+    UNKNOWN = "it has not been asked"
+    SILENT = "it did not answer"
 
 
 @dataclass(slots=True)
@@ -107,6 +123,14 @@ class Door:
         if not self.waiting or self.host.running >= per_host:
             return False
         return self.silence is None or (not self.running and self.free_since <= now)
+
+    def trust(self) -> Trust:
+        """
+        Tell which share of the threads its visits count to.
+        """
+        if self.answers:
+            return Trust.KNOWN
+        return Trust.UNKNOWN if self.silence is None else Trust.SILENT
 
     def first(self) -> int:
         """
@@ -167,8 +191,8 @@ class Pool:
         """Such a heap of the others."""
         self._resting: list[tuple[float, int, Door]] = []
         """A heap of the silent ones, by the end of their rest."""
-        self._probing = 0
-        """Visits that run at doors which are not known to answer."""
+        self._at = Counter[Trust]()
+        """Visits that run, by what is known of their server."""
         self._closed = False
 
     # -- what others see --------------------------------------------------------------
@@ -344,10 +368,11 @@ class Pool:
         with self._changed:
             news = [door for door in map(self._door, servers) if not door.answers]
             for door in news:
+                self._at[door.trust()] -= door.running
                 door.answers, door.silence, door.failures = True, None, 0
                 door.told = False
                 door.free_since = self._clock()
-                self._probing -= door.running
+                self._at[door.trust()] += door.running
                 self._offer(door)
         if news:
             self.wake()
@@ -364,9 +389,9 @@ class Pool:
             now, door = self._clock(), self._door(server)
             if now - took < door.failed_at:
                 return ()  # begun before the last failure was known: no further one
-            if door.answers:
-                self._probing += door.running
+            self._at[door.trust()] -= door.running
             door.answers, door.silence, door.failed_at = False, silence, now
+            self._at[door.trust()] += door.running
             door.failures += 1
             seconds = rest(took, door.failures)
             news, door.told = not door.told, door.told or seconds >= TOLD
@@ -380,7 +405,8 @@ class Pool:
     def _door(self, key: Key) -> Door:
         if key not in self._doors:
             host = self._hosts.setdefault(key[0], Host())
-            self._doors[key] = Door(key, host, answers=key[1] is None)
+            answers = key[1] is None or any(door.answers for door in host.doors)
+            self._doors[key] = Door(key, host, answers)
             host.doors.append(self._doors[key])
         return self._doors[key]
 
@@ -421,11 +447,19 @@ class Pool:
         """
         Return the door whose visit came first, of those that the limits let begin.
         """
-        heaps = [self._known]
-        if self._probing < math.ceil(self._sessions * PROBING):
-            heaps.append(self._doubtful)
+        heaps = (self._known, self._doubtful)
         tops = [heap[0] for heap in heaps if self._clean(heap, now)]
+        tops = [entry for entry in tops if self._has_room(entry[-1].trust())]
         return min(tops, key=lambda entry: entry[2])[-1] if tops else None
+
+    def _has_room(self, trust: Trust) -> bool:
+        if trust is Trust.KNOWN:
+            return True
+        silent = self._at[Trust.SILENT]
+        if silent + self._at[Trust.UNKNOWN] >= math.ceil(self._sessions * PROBING):
+            return False
+        # In the heap those that were silent come last: no other is kept waiting by this.
+        return trust is Trust.UNKNOWN or silent < math.ceil(self._sessions * AGAIN)
 
     def _clean(self, heap: list[Entry], now: float) -> bool:
         """
@@ -460,5 +494,4 @@ class Pool:
     def _count(self, door: Door, visits: int) -> None:
         door.running += visits
         door.host.running += visits
-        if not door.answers:
-            self._probing += visits
+        self._at[door.trust()] += visits

@@ -441,6 +441,39 @@ def test_who_has_not_been_asked_goes_before_who_was_silent(make, works, clock):
     works.end("x1")
 
 
+def test_another_way_to_a_host_that_answers_is_held_to_answer(make, works, clock):
+    """
+    An account with another `timeout` or port does not wait behind servers that hang.
+    """
+    pool = make(4, 4, clock)
+    pool.answered(("g", "one way"))
+    begin(pool, works, "w1", "x1", "y1")
+    works.expect("w1", "x1", "y1")
+    pool.submit("g1", "g", works.work("g1"), "another")
+    works.expect("w1", "x1", "y1", "g1")
+    pool.silent(("g", "another"), REFUSED, 60.0)
+    assert (0.0, -60.0) == (
+        pool.free_for(("g", "one way")),
+        pool.free_for(("g", "another")),
+    )
+    works.end("w1", "x1", "y1", "g1")
+
+
+def test_who_was_silent_leaves_room_to_who_was_never_asked(make, works, clock):
+    """
+    A reload, which has all of them probed at once, keeps no new server waiting.
+    """
+    pool = make(8, 1, clock)
+    for name in "uvwxyz":
+        pool.silent(server(name), REFUSED, 60.0)
+    begin(pool, works, "u1", "v1", "w1", "x1", "y1", "z1")
+    pool.keep([server(name) for name in "uvwxyz"])
+    works.expect("u1", "v1")
+    begin(pool, works, "n1")
+    works.expect("u1", "v1", "n1")
+    works.end("u1", "v1", "w1", "x1", "y1", "z1", "n1")
+
+
 def test_one_thread_is_enough(make, works, clock):
     """
     A pool of one visits servers that are not known, too.
@@ -526,4 +559,4 @@ def test_every_visit_takes_place_whatever_answers(visits, sessions, per_host):
     assert list(range(len(visits))) == sorted(done)
     assert most["all"] <= sessions
     assert most["host"] <= per_host
-    assert ([], 0) == (pool._known, pool._probing)
+    assert ([], set()) == (pool._known, {count for count in pool._at.values() if count})
