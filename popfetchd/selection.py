@@ -69,6 +69,8 @@ RESET_LEAST = 10
 """Fewer vanished messages than this may be somebody tidying up."""
 
 
+_Columns = tuple[Sequence[UniqueId], Sequence[Octets | None]]
+
 Group = tuple[list[Listed], list[Known]]
 """Messages that share a unique-id, and the rows that bear it."""
 
@@ -197,14 +199,14 @@ def _rest(
         return _Rest(listing.numbers, plain)
     if habits.drains:  # what is archived is to be retrieved
         return None
-    expected = dict(zip(plain.unique_ids, plain.octets, strict=True))
-    shown = _octets_by_unique_id(listing)
-    borne_twice = len(expected) < len(plain.rows) or not expected.keys().isdisjoint(
-        rows
-    )
-    if borne_twice or not expected.keys().isdisjoint(listing.repeated):
+    names = frozenset(plain.unique_ids)
+    borne_twice = len(names) < len(plain.rows) or not names.isdisjoint(rows)
+    if borne_twice or not names.isdisjoint(listing.repeated):
         return None
-    gone = frozenset(filterfalse(shown.__contains__, plain.unique_ids))
+    lines, plain = _between(_lines(listing), plain)
+    expected = dict(zip(plain.unique_ids, plain.octets, strict=True))
+    shown = dict(zip(lines.unique_ids, lines.octets, strict=True))
+    gone = frozenset(filterfalse(shown.__contains__, expected))
     new = frozenset(filterfalse(expected.__contains__, shown))
     for unique_id in gone:
         del expected[unique_id]
@@ -212,23 +214,59 @@ def _rest(
         del shown[unique_id]
     if shown != expected:  # one is listed with other octets
         return None
-    return _Rest(_numbers_of(listing, new), _those_of(plain, gone))
+    numbers = [*compress(lines.numbers, map(new.__contains__, lines.unique_ids))]
+    if len(listing.unique_ids) < len(listing.numbers):
+        numbers += (n for n in listing.octets if n not in listing.unique_ids)
+    return _Rest(numbers, _those_of(plain, gone))
 
 
-def _octets_by_unique_id(listing: Listing) -> dict[UniqueId, Octets | None]:
-    ids, octets = listing.unique_ids, listing.octets
-    if [*ids] == [*octets]:
-        return dict(zip(ids.values(), octets.values(), strict=True))
-    return {unique_id: octets.get(number) for number, unique_id in ids.items()}
+class _Lines(NamedTuple):
+    """
+    The messages of a listing that have a unique-id, in columns.
+    """
+
+    numbers: Sequence[MessageNumber]
+    unique_ids: Sequence[UniqueId]
+    octets: Sequence[Octets | None]
 
 
-def _numbers_of(listing: Listing, new: frozenset[UniqueId]) -> list[MessageNumber]:
-    # Those without unique-id too.
-    ids = listing.unique_ids
-    numbers = [*compress(ids, map(new.__contains__, ids.values()))]
-    if len(ids) < len(listing.numbers):
-        numbers += (number for number in listing.octets if number not in ids)
-    return numbers
+def _lines(listing: Listing) -> _Lines:
+    numbers, ids = [*listing.unique_ids], [*listing.unique_ids.values()]
+    if numbers == [*listing.octets]:
+        return _Lines(numbers, ids, [*listing.octets.values()])
+    return _Lines(numbers, ids, [listing.octets.get(number) for number in numbers])
+
+
+def _between(lines: _Lines, plain: Plain) -> tuple[_Lines, Plain]:
+    # Without the lines at the beginning and at the end that agree with the rows there:
+    # many servers list in the order of their unique-ids, and so does the ledger.
+    listed = [*lines.unique_ids], [*lines.octets]
+    ours = [*plain.unique_ids], [*plain.octets]
+    head = _agree(listed, ours)
+    tail = _agree(_backwards(listed, head), _backwards(ours, head))
+    here = slice(head, len(lines.numbers) - tail)
+    there = slice(head, len(plain.rows) - tail)
+    return (
+        _Lines(lines.numbers[here], lines.unique_ids[here], lines.octets[here]),
+        Plain(plain.unique_ids[there], plain.octets[there], plain.rows[there]),
+    )
+
+
+def _agree(one: _Columns, other: _Columns) -> int:
+    # How many of the first have equal unique-ids and equal octets.
+    least, most = 0, min(len(one[0]), len(other[0]))
+    while least < most:
+        half = (least + most + 1) // 2
+        equal = all(
+            a[least:half] == b[least:half] for a, b in zip(one, other, strict=True)
+        )
+        least, most = (half, most) if equal else (least, half - 1)
+    return least
+
+
+def _backwards(columns: _Columns, end: int) -> _Columns:
+    ids, octets = columns
+    return ids[end:][::-1], octets[end:][::-1]
 
 
 def _those_of(plain: Plain, unique_ids: frozenset[UniqueId]) -> Plain:
