@@ -7,10 +7,12 @@ examples that are shipped.
 
 from __future__ import annotations
 
+import gc
 import grp
 import shutil
 import types
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -607,6 +609,29 @@ def test_any_text(tmp_path_factory, text):
     else:
         count = len(plain.accounts(loaded.configuration)) + len(loaded.held_back)
     assert count
+
+
+@pytest.mark.parametrize("text", [ALICE, "accounts: []"])
+def test_no_cycles_are_looked_for_meanwhile(write, monkeypatch, text):
+    """
+    And they are again afterwards, whatever became of it.
+    """
+    real, seen = loading.read, []
+
+    def read(path):
+        seen.append(gc.isenabled())
+        return real(path)
+
+    monkeypatch.setattr(loading, "read", read)
+    write("c.yaml", text)
+    with suppress(ConfigurationError):
+        load()
+    assert ([False], True) == (seen, gc.isenabled())
+    monkeypatch.setattr(gc, "isenabled", lambda: False)
+    with monkeypatch.context() as patch, suppress(ConfigurationError):
+        patch.setattr(gc, "enable", lambda: pytest.fail("it was off"))
+        load()
+    gc.enable()
 
 
 # -- a second load --------------------------------------------------------------------
