@@ -102,8 +102,10 @@ Maildir.sweep = lambda self, open_bases: 0
     ),
     "a failing write is ignored, and nothing is read back": Mistake(
         """
-import popfetchd.archive.maildir
+from popfetchd.archive import spool
 from popfetchd.archive.durable import NewFile
+from popfetchd.archive.proving import Prover
+spool.PORTION = 16
 def write(self, octets):
     try:
         self._put(octets, self._size)
@@ -111,7 +113,7 @@ def write(self, octets):
         pass
     self._size += len(octets)
 NewFile.write = write
-popfetchd.archive.maildir.prove = lambda *arguments: None
+Prover.prove = lambda *arguments: None
 """,
         "--scene maildir-verified-second --harm ENOSPC --sample 60",
         "lost",
