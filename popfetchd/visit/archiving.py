@@ -61,6 +61,7 @@ class Keeper:
 
     *keep* is never called twice at once. What *keep* raises is raised by the next
     `take`, or at the end. Messages that are complete are kept also when the line drops.
+    The last batch is kept by who waits for it: a visit that finds few needs no thread.
     """
 
     def __init__(self, keep: Callable[[list[Spooled]], None]) -> None:
@@ -105,8 +106,7 @@ class Keeper:
         with self._thread:
             self._wait()
             if self._batch:
-                self._hand_on()
-                self._wait()
+                self._keep(self._batch)
 
 
 def keep_batch(
