@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from popfetchd.archive import names
 from popfetchd.archive.arrival import CLOCK_SKEW, arrival, received_at
 from popfetchd.archive.form import (
+    EMPTY_LINE_FIRST,
     HEADER_KEPT,
     Header,
     ToLf,
@@ -132,6 +133,19 @@ def test_the_header_is_the_same_at_every_split(message, header):
         for chunk in chunks:
             digester.feed(chunk)
         assert sha256(header) == digester.finish()
+
+
+@given(LINES)
+@example(b"\r\nA: b")
+@example(b"A: b\n\r\n")
+def test_the_header_ends_before_the_first_empty_line(octets):
+    """
+    Wherever the empty line stands, and with whatever line ends; else with the message.
+    """
+    found = EMPTY_LINE_FIRST.search(octets)
+    header = octets[: found.start()] if found else re.sub(rb"\r?\n\Z", b"", octets)
+
+    assert sha256(header) == header_digest(octets)
 
 
 @given(LINES, st.lists(st.integers(0, 200)))
