@@ -11,7 +11,9 @@ import select
 import struct
 import termios
 
-from tests.desk import PATIENCE
+from pathlib import Path
+
+from tests.desk import PATIENCE, until
 
 
 class Typist:
@@ -48,11 +50,19 @@ class Typist:
     def answer(self, question, answer):
         """
         Wait for *question*, then type *answer*.
+
+        Not before the process sleeps, in its read of the answer: Python would take notice
+        of a Ctrl-C between question and read only once that has ended.
         """
         while not self.seen.rstrip(" ").endswith(question):
             assert self.read(), self.seen
+        until(self._sleeps)
         self.seen += "<answer>"
         os.write(self.master, answer)
+
+    def _sleeps(self):
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "S"
 
     def end(self):
         """
