@@ -21,7 +21,7 @@ import stat
 
 from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock
@@ -215,7 +215,8 @@ class Accounts(Collector):
 
     def replace(self, watched: Mapping[AccountName, Watched]) -> None:
         """
-        Show these accounts, and no others; a visit that ended meanwhile stays told.
+        Show these accounts, and no others. A visit that ended meanwhile stays told, and
+        so does who waits for a silent server.
         """
         with self._lock:
             before = self._watched
@@ -290,9 +291,21 @@ class Accounts(Collector):
 
 
 def _later(before: Watched | None, now: Watched) -> Watched:
-    if before is None or before.state.last_poll <= now.state.last_poll:
+    if before is None or before.state.last_poll < now.state.last_poll:
         return now
-    return Watched(before.state, now.interval)
+    was, state = before.state, now.state
+    if was.last_poll > state.last_poll:
+        return Watched(was, now.interval)
+    if was.reason and not state.reason:  # put off, of which the ledger does not know
+        told = replace(
+            state,
+            reason=was.reason,
+            error=was.error,
+            hint=was.hint,
+            next_poll=was.next_poll,
+        )
+        return Watched(told, now.interval)
+    return now
 
 
 def _failing(shown: Mapping[AccountName, Watched]) -> Iterator[str]:
@@ -378,7 +391,9 @@ def _found(folder: str, seen: dict[str, Mount]) -> Mount:
         return _mount(parent, seen)
     if stat.S_ISLNK(entry.st_mode):
         real = os.path.realpath(folder)
-        return _mount(parent if real == folder else real, seen)
+        # A link that leads to itself, or beneath itself, leads nowhere.
+        nowhere = f"{real}/".startswith(f"{folder}/")
+        return _mount(parent if nowhere else real, seen)
     mount = Mount(folder, entry.st_dev)
     if folder == parent:
         return mount

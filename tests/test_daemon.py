@@ -247,6 +247,28 @@ def test_who_waits_when_a_server_falls_silent_is_told(here):
         service._pool.drain(PATIENCE)
 
 
+def test_who_waits_for_a_silent_server_stays_told_over_a_reload(here, monkeypatch):
+    """
+    The probe that a reload brings may take a minute; the ledger knows nothing of it.
+    """
+    with made(here) as service:
+        server = service._accounts[ALICE].server
+        service._heard(server, Disconnected("greeting", "reset"), 60.0)
+        service._pool.resize(1, 1)
+        gate = threading.Event()
+        service._pool.submit("bob", "another", gate.wait)
+        monkeypatch.setattr(service._pool, "resize", lambda *_: None)
+        service._due(ALICE, time.time())
+        before = service.metrics.state(ALICE)
+        service.reload()
+        assert 1 == service._pool.waiting
+        assert "disconnected" == before.reason
+        assert before == service.metrics.state(ALICE)
+        gate.set()
+        assert service._pool.wait(PATIENCE)
+        assert "" == service.metrics.state(ALICE).reason
+
+
 def test_a_visit_that_waits_is_made_as_a_reload_says(here):
     """
     What waits for a silent server is not visited where it was, once that is mended.

@@ -478,9 +478,13 @@ def test_a_link_is_followed_to_its_file_system(tmp_path, monkeypatch):
     (tmp_path / "disk").mkdir()
     (tmp_path / "mail").symlink_to(tmp_path / "disk")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "deep").symlink_to(tmp_path / "deep/er")
+    (tmp_path / "one").symlink_to(tmp_path / "two/er")
+    (tmp_path / "two").symlink_to(tmp_path / "one/er")
     disk = str(tmp_path / "disk")
     mounted(monkeypatch, {disk: -1})
     folders = [f"{tmp_path}/mail/alice", f"{tmp_path}/loop/alice", f"{tmp_path}/mail"]
+    folders += [f"{tmp_path}/{nowhere}/alice" for nowhere in ("deep", "one", "two")]
     (outer,) = series._mountpoints([str(tmp_path)])
     assert {disk, outer} == series._mountpoints(folders)
 
