@@ -566,10 +566,13 @@ class Scheduler:
         """
         Let the engine know if somebody is due earlier than it *was*; where it has not been
         started, it will ask by itself.
+
+        Asked again afterwards: another thread may have told of a still earlier one first.
         """
-        if (earliest := self._agenda.earliest()) < was:
+        while (earliest := self._agenda.earliest()) < was:
             with suppress(JobLookupError):
                 self._engine.modify_job(VISITS, next_run_time=_moment(earliest))
+            was = earliest
 
     def next_time(self, account: AccountName) -> float:
         """

@@ -510,6 +510,32 @@ def test_a_visit_can_be_had_at_once(scheduler, visits):
     assert scheduler.next_time(alice) >= visits.seen[0][1] + 50000
 
 
+def test_who_is_due_earlier_is_not_forgotten_for_who_is_due_later(
+    scheduler, visits, monkeypatch
+):
+    """
+    Two threads move visits at once: the engine is left with the earliest of them.
+    """
+    alice, bob = AccountName("alice"), AccountName("bob")
+    scheduler.set_accounts({alice: Every(3600.0), bob: Every(3600.0)})
+    assert visits.wait(2)
+    for name in (alice, bob):
+        scheduler.hold(name, visits.seen[0][1] + 50000)
+    engine, meanwhile = scheduler._engine, [bob]
+    real = engine.modify_job
+
+    def modify(*args, **changes):
+        if meanwhile:
+            scheduler.trigger_now(meanwhile.pop())
+        real(*args, **changes)
+
+    monkeypatch.setattr(engine, "modify_job", modify)
+    with engine._jobstores_lock:  # it shall not act on what comes first
+        scheduler.hold(alice, 0.0)
+    assert visits.wait(3)
+    assert bob == visits.seen[2][0]
+
+
 def test_a_submit_that_fails_costs_one_visit(visits):
     """
     An exception in submit does not stop the scheduler, nor this account's next visit.
