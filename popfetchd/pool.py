@@ -112,7 +112,8 @@ class Door:
     told: bool = False
     """Whether those who wait are put off, and are to hear of it."""
     failures: int = 0
-    failed_at: float = -math.inf
+    news_at: float = -math.inf
+    """When it was last known whether it answers; a try that began before tells nothing."""
     free_since: float = -math.inf
     """Since when it can be visited again; of a silent one the end of its rest."""
 
@@ -366,12 +367,15 @@ class Pool:
         These answer: whoever waits for them may begin, up to the host's cap.
         """
         with self._changed:
-            news = [door for door in map(self._door, servers) if not door.answers]
+            now, doors = self._clock(), [self._door(server) for server in servers]
+            for door in doors:
+                door.news_at = now
+            news = [door for door in doors if not door.answers]
             for door in news:
                 self._at[door.trust()] -= door.running
                 door.answers, door.silence, door.failures = True, None, 0
                 door.told = False
-                door.free_since = self._clock()
+                door.free_since = now
                 self._at[door.trust()] += door.running
                 self._offer(door)
         if news:
@@ -381,16 +385,17 @@ class Pool:
         self, server: Key, silence: Silence, took: float
     ) -> tuple[AccountName, ...]:
         """
-        *server* did not answer; a visit found that out in *took* seconds.
+        *server* did not answer; a visit found that out in *took* seconds. If it answered
+        another meanwhile, one of its many connections was lost, and that is all.
 
         Returns who waits for it and is put off by that, for longer than a moment, first.
         """
         with self._changed:
             now, door = self._clock(), self._door(server)
-            if now - took < door.failed_at:
-                return ()  # begun before the last failure was known: no further one
+            if now - took < door.news_at:
+                return ()  # begun before the last answer, or failure, was known
             self._at[door.trust()] -= door.running
-            door.answers, door.silence, door.failed_at = False, silence, now
+            door.answers, door.silence, door.news_at = False, silence, now
             self._at[door.trust()] += door.running
             door.failures += 1
             seconds = rest(took, door.failures)
@@ -466,8 +471,9 @@ class Pool:
         Take what is out of date off the top of *heap*; tell whether anything is left.
         """
         while heap:
-            *_, place, _, door = heap[0]
+            silent, _, place, _, door = heap[0]
             current = door.answers == (heap is self._known)
+            current = current and silent == (door.silence is not None)
             if current and door.admits(self._per_host, now) and door.first() == place:
                 return True
             heapq.heappop(heap)

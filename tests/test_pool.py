@@ -391,6 +391,41 @@ def test_visits_that_fail_together_are_one_failure(make, clock):
     assert -60.0 == pool.free_for(server("x"))
 
 
+def test_a_lost_connection_of_a_server_that_answers_others_is_no_silence(make, clock):
+    """
+    Where one of a hundred hangs, the other accounts are visited as ever; an answer from
+    before it began says nothing.
+    """
+    pool = make(2, 1, clock)
+    pool.answered(server("x"))
+    clock.now += 40
+    pool.answered(server("x"))
+    clock.now += 20
+    assert () == pool.silent(server("x"), REFUSED, 60.0)
+    assert 60.0 == pool.free_for(server("x"))
+    clock.now += 41
+    pool.silent(server("x"), REFUSED, 60.0)
+    assert -60.0 == pool.free_for(server("x"))
+
+
+def test_who_fell_silent_while_others_waited_goes_behind_them(make, works, clock):
+    """
+    Its place among those never asked was given up, also once it may be probed.
+    """
+    pool = make(4, 2, clock)
+    begin(pool, works, "x1", "y1", "d1", "d2", "x2", "u1", "v1")
+    works.expect("x1", "y1", "d1")
+    pool.silent(server("d"), REFUSED, 0.0)
+    works.end("d1")
+    works.expect("x1", "y1", "d1", "u1")
+    clock.now += FIRST_REST
+    works.end("y1")
+    works.expect("x1", "y1", "d1", "u1", "v1")
+    works.end("u1")
+    works.expect("x1", "y1", "d1", "u1", "v1", "x2")
+    works.end("x1", "v1", "x2", "d2")
+
+
 def test_servers_not_known_to_answer_get_a_part_of_the_threads(make, works, clock):
     """
     However many hang, the other part is for those that do answer.
@@ -416,6 +451,7 @@ def test_a_server_that_falls_silent_counts_among_them(make, works, clock):
     pool.answered(server("x"))
     begin(pool, works, "x1", "x2", "x3")
     works.expect("x1", "x2", "x3")
+    clock.now += 61
     pool.silent(server("x"), REFUSED, 60.0)
     begin(pool, works, "y1")
     works.expect("x1", "x2", "x3")
