@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from popfetchd.errors import (
@@ -490,7 +490,8 @@ SENT = st.sampled_from(
 
 def told(commands: list[Command], pieces: list[bytes]) -> list[object]:
     """
-    Return the events of *pieces*, bodies joined, and the error that ended them.
+    Return the events of *pieces*, bodies joined, and what ended them: an error, or a login
+    that was refused amid a pipeline.
     """
     state = State.TRANSACTION
     if commands[0] in {Command.AUTH, Command.USER, Command.PASS}:
@@ -505,18 +506,21 @@ def told(commands: list[Command], pieces: list[bytes]) -> list[object]:
                 if isinstance(event, BodyChunk) and isinstance(story[-1], BodyChunk):
                     event = BodyChunk(event.command, story.pop().data + event.data)
                 story.append(event)
+                if protocol.state is State.BROKEN:
+                    return [*story, protocol.state]
     except RemoteError as error:
         story.append((type(error), error.args[:2]))
     return [*story, protocol.state]
 
 
 @settings(max_examples=300)
-@given(SENT, OCTETS, st.data())
+@example([Command.AUTH, Command.CAPA, Command.UIDL, Command.LIST], b"-ERR\r\n", 3)
+@given(SENT, OCTETS, st.integers(0))
 def test_any_octets_any_split(
-    commands: list[Command], octets: bytes, data: st.DataObject
+    commands: list[Command], octets: bytes, where: int
 ) -> None:
     """Any octets, split anywhere, give the same events or a RemoteError, nothing else."""
-    cut = data.draw(st.integers(0, len(octets)))
+    cut = where % (len(octets) + 1)
     whole = told(commands, [octets])
     assert whole == told(commands, [octets[:cut], octets[cut:]])
     assert whole == told(commands, [octets[at : at + 1] for at in range(len(octets))])
