@@ -249,6 +249,7 @@ class Visit(Course):
             if listing is not None:
                 return self._work(session, archive, listing)
             self._leave(session, [], (), [])
+            self.standstill = still and still.once_more()
             return False
 
     def _work(self, session: Session, archive: Archive, listing: Listing) -> bool:
@@ -275,7 +276,8 @@ class Visit(Course):
     def _connected(self, still: Standstill | None = None) -> Iterator[Arrival]:
         self.standstill = None
         session, listing = arrive(self, still)
-        learnt, self.recollection = self.recollection, None
+        learnt = self.recollection
+        self.recollection = None if learnt is None else learnt.warning
         with session:  # leaving it early sends nothing more, no QUIT either
             yield session, listing
         if session.state is State.CLOSED:  # a server may need a while to miss a QUIT

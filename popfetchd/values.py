@@ -644,6 +644,14 @@ class Recollection:
     standstill: Standstill | None = None
     """None: the next visit has to list."""
 
+    @property
+    def warning(self) -> Recollection | None:
+        """
+        What of this is true also if the session does not end with QUIT: that the short
+        way fails. None if it does not.
+        """
+        return None if self.trusted else self.at(None)
+
     def at(self, standstill: Standstill | None) -> Recollection:
         """
         Return this with what the maildrop was like in the end.

@@ -413,6 +413,23 @@ def test_a_refused_stat_is_met_by_the_usual_way(here):
     assert lists(here)
 
 
+def test_a_glance_without_quit_leaves_no_stand(here):
+    """
+    Not even where it is remembered that the short way had failed.
+    """
+    still(here)
+    left = here.ledger.recollection(ALICE)
+    left = replace(left, trusted=False)
+    here.ledger.save_visit(ALICE, here.ledger.state(ALICE), left)
+    here.speak(QUIT=lambda self, _text: self.close() or b"")
+    report, listed = visited(here)
+    here.speak()
+
+    assert (Outcome.FAILURE, False) == (report.outcome, listed)
+    assert left.warning == here.ledger.recollection(ALICE)
+    assert lists(here)
+
+
 def test_a_login_floor_leaves_nothing(here):
     """
     Such a server is visited seldom, and listed each time.

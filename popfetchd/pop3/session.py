@@ -672,25 +672,26 @@ class Session:
         What CAPA said before the login and behind it, for a later session to expect.
 
         None where it was not asked, or refused, or said more than is worth to remember;
-        or where the listing was refused in part: no short way leads there.
+        or where the listing was refused in part: no short way leads there. Nor where
+        credentials stand in it: masked, it might announce something else, and a weaker
+        mechanism be chosen for that.
         """
         known = self._expected
         before = known.before if known else self._announced_before()
         after = self.announced.get(Occasion.LOGIN)
         if before is None or after is None or not self._lists_all:
             return None
-        octets = sum(map(len, (*before, *after.lines)))
-        return Announced(before, after.lines) if octets <= MOST_REMEMBERED else None
+        said = "\n".join((*before, *after.lines)).encode("latin-1")
+        masked = after != self.capabilities or self._masked(said) != said
+        if masked or len(said) > MOST_REMEMBERED:
+            return None
+        return Announced(before, after.lines)
 
     def _announced_before(self) -> tuple[str, ...] | None:
         occasions = (Occasion.STLS, Occasion.GREETING)  # what TLS made void, is
         asked = next((each for each in occasions if each in self.announced), None)
         said = self.announced[asked] if asked else None
-        if said is None:
-            return None
-        # It may have heard the password in an earlier session.
-        masked = self._masked("\n".join(said.lines).encode("latin-1"))
-        return tuple(masked.decode("latin-1").split("\n"))
+        return None if said is None else said.lines
 
     def may_be_untimely(self, error: PopfetchdError) -> bool:
         """

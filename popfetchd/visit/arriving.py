@@ -10,7 +10,8 @@ Rules of this file:
   told; and the short way is not tried again until the recollection has come of age.
 - A server that sets a floor between logins is never visited by the short way: a second
   login could not follow the first.
-- Only a session that ends with QUIT leaves something to the next one.
+- Only a session that ends with QUIT leaves something to the next one; but that the short
+  way failed stays known, however this visit and the next ones end.
 - Where a glance is enough (`glancing`), it goes with the login in the listing's place.
 """
 
@@ -78,16 +79,16 @@ def arrive(course: Course, still: Standstill | None = None) -> Arrival:
     """
     secret = course.means.secret(course.account.login.secret)
     left = _still_true(course)
+    if left is not None and left.trusted:
+        try:
+            arrival = _arrived(course, secret, still, left.announced)
+            return _leaving(course, arrival, left.learnt, trusted=True)
+        except _Untimely as surprise:
+            course.tally.surprise = str(surprise.__cause__)
+            left = _distrusted(course, left)
     learnt, trusted = (
         (left.learnt, left.trusted) if left else (course.means.now(), True)
     )
-    if left is not None and trusted:
-        try:
-            arrival = _arrived(course, secret, still, left.announced)
-            return _leaving(course, arrival, learnt, trusted=True)
-        except _Untimely as surprise:
-            course.tally.surprise = str(surprise.__cause__)
-            learnt, trusted = course.means.now(), False
     return _leaving(course, _arrived(course, secret, still), learnt, trusted=trusted)
 
 
@@ -96,7 +97,18 @@ def _still_true(course: Course) -> Recollection | None:
     if left is None or left.account != course.account.digest:
         return None
     age = course.means.now() - left.learnt
-    return left if 0 <= age < REMEMBERED else None
+    if not 0 <= age < REMEMBERED:
+        return None
+    course.recollection = left.warning
+    return left
+
+
+def _distrusted(course: Course, left: Recollection) -> Recollection:
+    # Now, and not when this visit ends: it may end badly because of that.
+    account, now = course.account, course.means.now()
+    left = Recollection(account.digest, left.announced, now, trusted=False)
+    course.recollection = course.means.acquaintances[account.server] = left
+    return left
 
 
 def _leaving(
@@ -158,7 +170,6 @@ def _stands(course: Course, session: Session, still: Standstill) -> bool:
     if drop != DropListing(still.messages, still.octets) or last != still.last:
         return False
     course.tally.drop, course.tally.unchanged = drop, True
-    course.standstill = still.once_more()
     return True
 
 
