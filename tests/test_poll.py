@@ -870,11 +870,18 @@ def test_the_watch_sees_what_happens(here):
     assert [("listed", 1, size), ("received", size), ("archived", 1)] == seen
 
 
-def test_batches_are_handed_on_while_the_next_arrives(here, monkeypatch):
+FULL = pytest.mark.parametrize(
+    ("limit", "value"), [("BATCH_MESSAGES", 2), ("BATCH_OCTETS", 1)]
+)
+"""A batch is full by its messages, and kept at once; by its octets, and kept beside."""
+
+
+@FULL
+def test_batches_are_handed_on_while_the_next_arrives(here, monkeypatch, limit, value):
     """
     Many batches, each with a commit of its own, give the same archive as one.
     """
-    monkeypatch.setattr(archiving, "BATCH_MESSAGES", 3)
+    monkeypatch.setattr(archiving, limit, value)
     sent = letters(10)
     here.deliver(*sent)
 
@@ -882,11 +889,12 @@ def test_batches_are_handed_on_while_the_next_arrives(here, monkeypatch):
     assert sent == here.archived()
 
 
-def test_a_failure_in_the_keeper_reaches_the_visit(here, monkeypatch):
+@FULL
+def test_a_failure_in_the_keeper_reaches_the_visit(here, monkeypatch, limit, value):
     """
     What goes wrong beside the retrieval ends the visit as if it had gone wrong in it.
     """
-    monkeypatch.setattr(archiving, "BATCH_MESSAGES", 1)
+    monkeypatch.setattr(archiving, limit, value)
     calls = []
 
     def prove(_self, _spooled):

