@@ -109,6 +109,8 @@ class Door:
     waiting: OrderedDict[AccountName, Visit] = field(default_factory=OrderedDict)
     running: int = 0
     silence: Silence | None = None
+    probe: Visit | None = None
+    """The visit that asks whether it answers again. Others that run began before."""
     told: bool = False
     """Whether those who wait are put off, and are to hear of it."""
     failures: int = 0
@@ -123,7 +125,7 @@ class Door:
         """
         if not self.waiting or self.host.running >= per_host:
             return False
-        return self.silence is None or (not self.running and self.free_since <= now)
+        return self.silence is None or (self.probe is None and self.free_since <= now)
 
     def trust(self) -> Trust:
         """
@@ -372,11 +374,11 @@ class Pool:
                 door.news_at = now
             news = [door for door in doors if not door.answers]
             for door in news:
-                self._at[door.trust()] -= door.running
+                self._weigh(door, -1)
                 door.answers, door.silence, door.failures = True, None, 0
-                door.told = False
+                door.told, door.probe = False, None
                 door.free_since = now
-                self._at[door.trust()] += door.running
+                self._weigh(door, 1)
                 self._offer(door)
         if news:
             self.wake()
@@ -394,9 +396,9 @@ class Pool:
             now, door = self._clock(), self._door(server)
             if now - took < door.news_at:
                 return ()  # begun before the last answer, or failure, was known
-            self._at[door.trust()] -= door.running
+            self._weigh(door, -1)
             door.answers, door.silence, door.news_at = False, silence, now
-            self._at[door.trust()] += door.running
+            self._weigh(door, 1)
             door.failures += 1
             seconds = rest(took, door.failures)
             news, door.told = not door.told, door.told or seconds >= TOLD
@@ -444,7 +446,7 @@ class Pool:
             account, visit = door.waiting.popitem(last=False)
             del self._waiting[account]
             self._running.add(account)
-            self._count(door, 1)
+            self._count(visit, 1)
             self._offer(door)
             return visit
 
@@ -491,13 +493,29 @@ class Pool:
     def _release(self, visit: Visit) -> None:
         with self._changed:
             self._running.discard(visit.account)
-            self._count(visit.door, -1)
+            self._count(visit, -1)
             for door in visit.door.host.doors:
                 self._offer(door)
             self._forget(visit.door)
             self._changed.notify_all()
 
-    def _count(self, door: Door, visits: int) -> None:
+    def _count(self, visit: Visit, visits: int) -> None:
+        door = visit.door
+        self._weigh(door, -1)
         door.running += visits
         door.host.running += visits
-        self._at[door.trust()] += visits
+        if visits > 0 and door.silence is not None:
+            door.probe = visit
+        elif door.probe is visit:
+            door.probe = None
+        self._weigh(door, 1)
+
+    def _weigh(self, door: Door, sign: int) -> None:
+        """
+        Count the visits that run at *door*, or take them off. Those that began before it
+        fell silent may be well: they are no probes of a silent server.
+        """
+        probes = int(door.probe is not None)
+        self._at[Trust.SILENT] += sign * probes
+        others = Trust.KNOWN if door.answers else Trust.UNKNOWN
+        self._at[others] += sign * (door.running - probes)

@@ -408,6 +408,40 @@ def test_a_lost_connection_of_a_server_that_answers_others_is_no_silence(make, c
     assert -60.0 == pool.free_for(server("x"))
 
 
+@pytest.mark.parametrize("sessions", [2, 4, 64])
+def test_a_long_visit_keeps_nobody_from_probing_its_server(
+    make, works, clock, escaped, sessions
+):
+    """
+    One connection was refused while another account's mail is fetched for an hour: the
+    others wait for a moment, not for the hour.
+    """
+    pool = make(sessions, 4, clock)
+    pool.answered(server("x"))
+    begin(pool, works, "x1", "x2")
+    works.expect("x1", "x2")
+    clock.now += 10
+    pool.silent(server("x"), REFUSED, 0.0)
+    works.end("x2")
+    begin(pool, works, "x3", "x4")
+    clock.now += FIRST_REST
+    pool.wake()
+    works.expect("x1", "x2", "x3")
+    clock.now += 10
+    pool.silent(server("x"), REFUSED, 10.0)
+    clock.now += 3600
+    pool.wake()
+    works.expect("x1", "x2", "x3")
+    works.end("x3")
+    works.expect("x1", "x2", "x3", "x4")
+    pool.answered(server("x"))
+    clock.now += 10
+    pool.silent(server("x"), REFUSED, 0.0)
+    works.end("x1", "x4")
+    assert pool.wait(PATIENCE)
+    assert [] == escaped  # none gave up its wait
+
+
 def test_who_fell_silent_while_others_waited_goes_behind_them(make, works, clock):
     """
     Its place among those never asked was given up, also once it may be probed.
@@ -592,6 +626,7 @@ def test_every_visit_takes_place_whatever_answers(visits, sessions, per_host):
         pool.wake()
         pool.wait(0.01)
     assert pool.wait(PATIENCE)
+    assert not any(pool._at.values())
     assert list(range(len(visits))) == sorted(done)
     assert most["all"] <= sessions
     assert most["host"] <= per_host
