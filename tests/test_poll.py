@@ -562,6 +562,21 @@ def test_a_copy_of_a_later_portion_is_archived_though_the_line_dropped(
     assert [*letters(1)] * 3 == here.archived()
 
 
+def test_a_copy_beside_another_is_archived_though_the_line_dropped_between(here):
+    """
+    In the first portion, too: two equal messages that were listed at once are two.
+    """
+    here.deliver(*letters(1), *letters(1))
+    here.speak(RETR=dropping("2"))
+    assert isinstance(here.visit().failure, Disconnected)
+    here.maildrop.remove(here.maildrop.messages[:1])
+    here.speak()
+
+    here.visit()
+
+    assert [*letters(1)] * 2 == here.archived()
+
+
 def test_portions_end_when_the_visit_is_to_end(here, monkeypatch):
     """
     Also between two of them; what is left waits for the next visit.

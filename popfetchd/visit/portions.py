@@ -8,7 +8,7 @@ Rules of this file:
   is nothing to commit: the same session goes on with the next portion. (Each new one
   would ask a server for a listing of all messages again.)
 - What stands beside a message that was archived is written down behind the first portion,
-  and as it is when the session ends: whatever ends it in between, no copy is taken for one
+  and as it is when the session ends, also when the line drops: no copy is taken for one
   that has vanished.
 - What failed before is no part of a session that retrieves anything else.
 - Of a portion that was archived only the numbers are kept.
@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from popfetchd.archive.interface import Archive
+from popfetchd.errors import NetworkError, RemoteError
 from popfetchd.pop3.session import Session
 from popfetchd.selection import Removable, in_one_session
 from popfetchd.values import Listed, MessageNumber, Messages, UniqueId
@@ -62,7 +63,11 @@ def retrieve_portions(
         wanted, later = in_one_session(
             waiting, _apart(course), removing=removing or bool(settled)
         )
-        kept = retrieve(course, session, archive, last(course, wanted))
+        try:
+            kept = retrieve(course, session, archive, last(course, wanted))
+        except (NetworkError, RemoteError):  # what was archived all the same has a row
+            leave_behind(course, strangers, settled)
+            raise
         first = not settled
         settled.update(message.listed.number for message in kept)
         goes_on = bool(later and kept) and _goes_on(course)
