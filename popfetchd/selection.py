@@ -471,9 +471,12 @@ def in_one_session(
     apart: Collection[UniqueId] = (),
     *,
     removing: bool = False,
+    most: int | None = None,
 ) -> tuple[list[Listed], int]:
     """
     Return what of *wanted* one session retrieves, and how many it leaves for another.
+
+    It is ROUND_MESSAGES at most, or fewer where *most* says so.
 
     *apart*: what failed before, where it is to be retrieved in a session of its own, so
     that it does not keep the others from their QUIT, which there are, too, when the
@@ -482,12 +485,13 @@ def in_one_session(
     now: list[Listed] = []
     failed: list[Listed] = []
     octets = later = 0
+    most = min(ROUND_MESSAGES, most or ROUND_MESSAGES)
     all_can_wait = not apart and isinstance(wanted, Messages) and wanted.told_apart
     for at, listed in enumerate(wanted):
         if listed.unique_id in apart:
             failed.append(listed)
             continue
-        full = len(now) >= ROUND_MESSAGES or octets >= ROUND_OCTETS
+        full = len(now) >= most or octets >= ROUND_OCTETS
         if full and all_can_wait:
             return now, len(wanted) - at
         if full and _can_wait(listed):

@@ -496,6 +496,18 @@ def test_a_capped_maildrop_is_visited_in_rounds(here, monkeypatch):
     assert 3 == here.server.wire.count(b"QUIT")
 
 
+def test_what_is_only_fetched_comes_in_portions_of_one_session(here, monkeypatch):
+    """
+    Nothing is committed by an end of the session; memory is that of a portion.
+    """
+    monkeypatch.setattr("popfetchd.visit.portions.PORTION_MESSAGES", 4)
+    here.deliver(*letters(10))
+
+    assert 10 == here.visit().archived
+    assert 1 == here.server.wire.count(b"QUIT")
+    assert 3 == here.server.wire.count(b"NOOP")
+
+
 def test_the_second_of_two_equal_messages_outlives_the_first(here, monkeypatch):
     """
     A copy that waited for the next session is archived, though the other one is gone.

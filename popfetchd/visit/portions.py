@@ -29,6 +29,11 @@ from popfetchd.visit.course import Course
 from popfetchd.visit.retrieving import GIVE_WAY, retrieve
 
 
+PORTION_MESSAGES = 1_000
+"""Of a portion behind which the same session goes on: what is known of each is kept until
+its end, 4 kB."""
+
+
 class Retrieved(NamedTuple):
     """
     What a session has retrieved.
@@ -59,9 +64,10 @@ def retrieve_portions(
     """
     settled: set[MessageNumber] = set()
     waiting = _waiting(course, strangers, unconfirmed)
+    most = PORTION_MESSAGES if _commits_nothing(course) else None
     while True:
         wanted, later = in_one_session(
-            waiting, _apart(course), removing=removing or bool(settled)
+            waiting, _apart(course), removing=removing or bool(settled), most=most
         )
         try:
             kept = retrieve(course, session, archive, last(course, wanted))
@@ -94,10 +100,16 @@ def _apart(course: Course) -> Collection[UniqueId]:
     return () if course.habits.login_floor else course.failures.keys()
 
 
+def _commits_nothing(course: Course) -> bool:
+    return course.account.delete_after is None and not course.habits.hides_retrieved
+
+
 def _goes_on(course: Course) -> bool:
-    if course.account.delete_after is not None or course.habits.hides_retrieved:
-        return False
-    return not (course.stop.is_set() or course.full) and course.has_time(GIVE_WAY)
+    return (
+        _commits_nothing(course)
+        and not (course.stop.is_set() or course.full)
+        and course.has_time(GIVE_WAY)
+    )
 
 
 def last(course: Course, wanted: Iterable[Listed]) -> list[Listed]:
