@@ -217,6 +217,22 @@ def test_the_window() -> None:
         assert [(n, None) for n in range(1, PIPELINE_DEPTH + half + 1)] == outcomes
 
 
+def test_the_window_of_large_messages(monkeypatch) -> None:
+    """While one is received only the next is on its way, whatever depth is left."""
+    monkeypatch.setattr("popfetchd.pop3.session.PIPELINE_OCTETS", 100)
+    script = (
+        sent("RETR", 1, 2)
+        + messages("one")
+        + sent("RETR", 3)
+        + messages("two", "three")
+    )
+    with logged_in(PIPELINING + script) as session:
+        bodies = session.retrieve([1, 2, 3], octets=lambda _: 1000)
+        assert [b"one\r\n", b"two\r\n", b"three\r\n"] == [
+            b"".join(body) for _, body in bodies
+        ]
+
+
 def test_no_window_without_pipelining() -> None:
     """Where CAPA does not announce it, one command waits for the other's reply."""
     script = sent("RETR", 1) + messages("one") + sent("RETR", 2) + messages("two")

@@ -93,7 +93,12 @@ def _receive(
 ) -> None:
     asked: dict[MessageNumber, Listed] = {}
     with course.blaming(asked), _believing(course, session, intake):
-        for number, body in session.retrieve(noted(messages, asked), followed=True):
+        replies = session.retrieve(
+            noted(messages, asked),
+            octets=lambda number: asked[number].octets or 0,
+            followed=True,
+        )
+        for number, body in replies:
             intake.believe()
             if isinstance(body, ServerRefusal):
                 intake.refused.append((asked[number], _of_the_message(body)))
