@@ -89,6 +89,7 @@ def page(name: str, peers: Sequence[Peer], chosen: argparse.Namespace) -> Path:
         KINDS[chosen.server]() as server,
         tempfile.TemporaryDirectory(dir=place) as archives,
     ):
+        Path(archives).chmod(0o711)  # some peers deliver as somebody else
         bench = Bench(server, Path(archives), chosen.rounds)
         if profile is None:
             return memory.chart(bench, chosen.pages)
