@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from popfetchd import cores
 from popfetchd.archive.disk import Disk
 from popfetchd.archive.durable import Folder, condemn, prove, read_back, step
 from popfetchd.errors import ArchiveError
@@ -63,7 +64,7 @@ class Prover:
             for name, content in files.items():
                 read_back(self._disk, folder, name, content)
         else:
-            with ThreadPoolExecutor(PROVERS, "prover") as provers:
+            with ThreadPoolExecutor(PROVERS, "prover", cores.anywhere) as provers:
                 self._each(provers.map, folder, files)
 
     def _each(

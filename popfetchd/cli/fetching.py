@@ -18,6 +18,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from popfetchd import cores
 from popfetchd.cli import exits
 from popfetchd.cli.exits import Exit
 from popfetchd.cli.opened import Opened, opened
@@ -34,6 +35,7 @@ def run(arguments: Namespace, reading: Reading) -> int:
     Visit the accounts, or those that are named, of the configuration that is being read.
     """
     with (
+        cores.shared(),
         opened(reading, arguments.accounts) as found,
         _watches(found.accounts) as watches,
         interrupted() as stop,

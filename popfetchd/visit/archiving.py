@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from popfetchd import cores
 from popfetchd.archive.interface import Archive
 from popfetchd.values import (
     Alike,
@@ -72,7 +73,7 @@ class Keeper:
         self._batch: list[Spooled] = []
         self._octets = 0
         self._running: Future[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "keeper")
+        self._thread = ThreadPoolExecutor(1, "keeper", cores.anywhere)
 
     def take(self, spooled: Spooled) -> None:
         """
